@@ -1,0 +1,227 @@
+//! The handle to an open store.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::extent::Extent;
+use super::offload::offload;
+use super::options::OpenOptions;
+use super::stats::{AllocatorStats, SegmentStats};
+use super::transaction::Transaction;
+use crate::device::{Clock, Device, Port};
+use crate::error::{Error, Result};
+use crate::format::{Layout, Role, StoreId};
+use crate::journal::{Journal, JournalOptions, Maintenance, RangeLocks, Replay, ReplayReport};
+use crate::space::{Reservation, Space};
+
+/// A reservation that nobody else can see yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reserved {
+    pub(super) reservation: Reservation,
+    pub(super) owner: u64,
+    pub(super) extent: Extent,
+    /// Number of the last direct write into it.
+    pub(super) data_number: u64,
+}
+
+/// What transactions share in memory.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) space: Space,
+    /// Reservations of open transactions, by offset.
+    pub(super) reserved: HashMap<u64, Reserved>,
+    /// Offsets of extents that an open transaction is going to free.
+    pub(super) claimed: HashSet<u64>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) journal: Arc<Journal>,
+    pub(super) core: Mutex<Core>,
+    pub(super) locks: RangeLocks,
+    maintenance: Maintenance,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.maintenance.stop_and_settle(&self.journal);
+    }
+}
+
+impl Inner {
+    pub(super) fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(|poisoned: PoisonError<_>| {
+            self.journal.port().poison(Error::Internal("a panic left the space half changed"));
+            poisoned.into_inner()
+        })
+    }
+
+    pub(super) fn layout(&self) -> &Layout {
+        self.journal.layout()
+    }
+
+    /// Runs a call that may wait for the device.
+    pub(super) async fn offload<T: Send + 'static>(
+        self: &Arc<Self>,
+        call: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let inner = Arc::clone(self);
+        offload(self.journal.port().may_block(), move || call(&inner)).await
+    }
+}
+
+/// An open store. Cheap to clone; all clones are the same store.
+///
+/// Dropping the last clone without [`close`](Self::close) loses nothing that was committed; the next opening replays
+/// the journal.
+///
+/// ```
+/// # use freehold::{Allocator, FormatOptions};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> freehold::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("store");
+/// FormatOptions::new().create(&path, 16 << 20).await?;
+///
+/// let store = Allocator::open(&path).await?;
+/// let mut txn = store.begin();
+/// let extent = txn.alloc(10_000).await?;
+/// store.write_at(&extent, 0, b"hello").await?;
+/// txn.commit().await?; // the data is durable before the record that publishes it
+///
+/// assert_eq!(store.read_at(&extent, 0, 5).await?, b"hello");
+/// store.close().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Allocator {
+    pub(super) inner: Arc<Inner>,
+}
+
+impl Allocator {
+    /// Opens the store at `path` for writing, with default [`OpenOptions`], and replays its journal.
+    ///
+    /// # Errors
+    /// See [`OpenOptions::open`].
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Ok(OpenOptions::new().open(path).await?.0)
+    }
+
+    /// Opens the store at `path` for reading; the journal is applied in memory only.
+    pub async fn open_read_only(path: impl AsRef<Path>) -> Result<Self> {
+        Ok(OpenOptions::new().read_only(true).open(path).await?.0)
+    }
+
+    pub(super) async fn open_with(
+        device: Arc<dyn Device>,
+        clock: Arc<dyn Clock>,
+        options: JournalOptions,
+        read_only: bool,
+    ) -> Result<(Self, ReplayReport)> {
+        let may_block = device.may_block();
+        let replay = if read_only { Replay::InMemory } else { Replay::InPlace };
+        offload(may_block, move || {
+            let port = Arc::new(Port::new(device, clock, read_only));
+            // The tables are read before anything is written: a store that contradicts itself is refused untouched.
+            let (journal, report, space) = Journal::open(port, options, replay, super::load::load_space)?;
+            let core = Core { space, reserved: HashMap::new(), claimed: HashSet::new() };
+            let maintenance = Maintenance::start(&journal)?;
+            let inner = Inner {
+                journal,
+                core: Mutex::new(core),
+                locks: RangeLocks::default(),
+                maintenance,
+            };
+            Ok((Self { inner: Arc::new(inner) }, report))
+        })
+        .await
+    }
+
+    /// Begins a transaction. Costs nothing on the device.
+    #[must_use]
+    pub fn begin(&self) -> Transaction {
+        Transaction::new(Arc::clone(&self.inner))
+    }
+
+    /// Where everything lies.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        self.inner.layout()
+    }
+
+    /// Identity of the store.
+    #[must_use]
+    pub fn store_id(&self) -> &StoreId {
+        self.inner.journal.store_id()
+    }
+
+    /// The most journal bytes that one transaction may need; see [`Transaction::journal_bytes`].
+    #[must_use]
+    pub fn max_transaction_bytes(&self) -> u64 {
+        self.inner.journal.max_transaction_bytes()
+    }
+
+    /// Writes everything committed so far in place and frees the journal. Commits go on meanwhile.
+    ///
+    /// # Errors
+    /// A failed write or flush stops the store.
+    pub async fn checkpoint(&self) -> Result<()> {
+        self.inner.offload(|inner| inner.journal.checkpoint()).await
+    }
+
+    /// What a store on a real device does by itself every now and then: a checkpoint when the oldest change is old
+    /// enough, else a note of the last durable LSN. For devices whose calls cannot block this is left to the caller.
+    pub async fn maintain(&self) -> Result<()> {
+        self.inner.offload(|inner| inner.journal.maintain()).await
+    }
+
+    /// Closes in order: everything goes in place, and the next opening has nothing to replay. Open transactions can
+    /// no longer be committed.
+    ///
+    /// # Errors
+    /// After an error the store must be reopened, which replays.
+    pub async fn close(&self) -> Result<()> {
+        if self.inner.journal.port().is_read_only() {
+            return Ok(());
+        }
+        self.inner.offload(|inner| inner.journal.close()).await
+    }
+
+    /// Reads all counters.
+    #[must_use]
+    pub fn stats(&self) -> AllocatorStats {
+        let layout = self.inner.layout();
+        let page = u64::from(layout.page_bytes());
+        let core = self.inner.core();
+        let counters = core.space.counters();
+        let numbers = core.space.segment_numbers();
+        let mut segments = SegmentStats {
+            total: layout.segment_count() - numbers.start,
+            untouched: layout.segment_count() - numbers.end,
+            ..SegmentStats::default()
+        };
+        for segment in numbers.filter_map(|number| core.space.segment(number)) {
+            let place = match (segment.record.role, segment.record.used_pages, segment.record.class) {
+                (Role::Unused, ..) => &mut segments.unused,
+                (Role::Buddy, 0, _) => &mut segments.buddy_empty,
+                (Role::Buddy, _, Some(_)) => &mut segments.buddy_partial,
+                (Role::Buddy, _, None) => &mut segments.buddy_full,
+            };
+            *place += 1;
+        }
+        AllocatorStats {
+            device_bytes: layout.device_bytes(),
+            metadata_bytes: layout.metadata_bytes(),
+            allocated_bytes: counters.allocated_pages * page,
+            free_bytes: core.space.free_pages() * page,
+            reserved_bytes: counters.reserved_pages * page,
+            pending_bytes: counters.pending_pages * page,
+            extents: counters.extents,
+            segments,
+            journal: self.inner.journal.stats(),
+            device: self.inner.journal.port().metrics().snapshot(),
+        }
+    }
+}

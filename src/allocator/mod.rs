@@ -1,0 +1,23 @@
+//! Floor 6: the handle that programs hold. It binds space to journal.
+//!
+//! Lock order: `core` before anything of the journal; never held across an `await`, a checkpoint, or driving.
+
+mod create;
+mod data;
+mod extent;
+mod extents;
+mod handle;
+mod load;
+mod offload;
+mod options;
+mod stats;
+mod transaction;
+mod validate;
+
+pub use create::{Created, FormatOptions, clear_traces, find_traces};
+pub use data::DataTicket;
+pub use extent::{AllocRequest, Extent, ExtentInfo};
+pub use handle::Allocator;
+pub use options::OpenOptions;
+pub use stats::{AllocatorStats, SegmentStats};
+pub use transaction::{Committed, Transaction};

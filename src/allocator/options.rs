@@ -1,0 +1,99 @@
+//! How a store is opened.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::handle::Allocator;
+use crate::device::{Clock, Device, FileDeviceOptions, SystemClock};
+use crate::error::Result;
+use crate::journal::{JournalOptions, ReplayReport};
+
+/// A builder for opening a store.
+///
+/// ```no_run
+/// # async fn open() -> freehold::Result<()> {
+/// use std::time::Duration;
+/// let (store, replayed) = freehold::OpenOptions::new()
+///     .direct_io(true)
+///     .checkpoint_age(Duration::from_secs(1))
+///     .open("/dev/nvme0n1p4")
+///     .await?;
+/// println!("{} transactions replayed", replayed.transactions);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct OpenOptions {
+    read_only: bool,
+    direct_io: bool,
+    clock: Arc<dyn Clock>,
+    journal: JournalOptions,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl OpenOptions {
+    /// For reading and writing, through the page cache.
+    pub fn new() -> Self {
+        Self {
+            read_only: false,
+            direct_io: false,
+            clock: Arc::new(SystemClock::default()),
+            journal: JournalOptions::default(),
+        }
+    }
+
+    /// Never writes; the journal is applied in memory.
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// Bypasses the page cache.
+    pub fn direct_io(mut self, direct_io: bool) -> Self {
+        self.direct_io = direct_io;
+        self
+    }
+
+    /// Takes time from here.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Checkpoints when the oldest change that is only in the journal is this old.
+    pub fn checkpoint_age(mut self, age: Duration) -> Self {
+        self.journal.checkpoint_age = age;
+        self
+    }
+
+    /// Keeps about this many metadata blocks in memory.
+    pub fn cached_blocks(mut self, blocks: usize) -> Self {
+        self.journal.cached_blocks = blocks;
+        self
+    }
+
+    /// Opens the file or block device at `path`, and replays its journal.
+    ///
+    /// # Errors
+    /// [`Error::Locked`](crate::Error::Locked), [`Error::NotFreehold`](crate::Error::NotFreehold),
+    /// [`Error::Corrupt`](crate::Error::Corrupt) and the other refusals; I/O errors.
+    pub async fn open(&self, path: impl AsRef<Path>) -> Result<(Allocator, ReplayReport)> {
+        let options = FileDeviceOptions::new().read_only(self.read_only).direct_io(self.direct_io);
+        let path = path.as_ref().to_owned();
+        let device = super::offload::offload(true, move || options.open(path)).await?;
+        self.open_device(Arc::new(device)).await
+    }
+
+    /// Opens a store on any device.
+    pub async fn open_device(&self, device: Arc<dyn Device>) -> Result<(Allocator, ReplayReport)> {
+        let read_only = self.read_only || device.is_read_only();
+        Allocator::open_with(device, Arc::clone(&self.clock), self.journal, read_only).await
+    }
+}

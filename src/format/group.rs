@@ -1,0 +1,527 @@
+//! A group: the transactions that one journal write makes durable together. One header, one checksum, accepted or
+//! dropped as a whole.
+//!
+//! ```text
+//! +-----------------+----------------------------------------------------+-------------------+
+//! | header 64 bytes | block updates, in order of kind and address        | zeros to granule  |
+//! +-----------------+----------------------------------------------------+-------------------+
+//! ```
+//! An update: `kind | device << 3` (varint), address (varint, the difference to the previous update of the same kind and
+//! device), number of patches (varint), the patches, then the CRC-32C of the whole block's content after this group.
+//! A patch: gap to the end of the previous patch (varint), `length << 1 | fill` (varint), then `length` bytes, or one
+//! byte that is repeated.
+
+use off64::int::{Off64ReadInt, Off64WriteMutInt};
+
+use super::{StoreId, is_zero, read_varint, write_varint};
+
+const MAGIC: u32 = u32::from_le_bytes(*b"FHGR");
+
+/// Says what it is.
+const OFFSETOF_MAGIC: u64 = 0;
+/// Over store id, header, payload and padding, with this field zero. Guards against tears and rot (F2..F5, F16, F19).
+const OFFSETOF_CHECKSUM: u64 = OFFSETOF_MAGIC + 4;
+/// Header and payload; what the bounds are checked against before anything is read (F28).
+const OFFSETOF_LENGTH: u64 = OFFSETOF_CHECKSUM + 4;
+/// Transactions in the group: their LSNs follow each other from `first_lsn`.
+const OFFSETOF_TRANSACTIONS: u64 = OFFSETOF_LENGTH + 4;
+/// The recovery epoch: a dropped tail never matches a later run (rule 8).
+const OFFSETOF_EPOCH: u64 = OFFSETOF_TRANSACTIONS + 4;
+/// Its own place, counted without wrapping: a group of an earlier lap never matches (F23).
+const OFFSETOF_POSITION: u64 = OFFSETOF_EPOCH + 8;
+const OFFSETOF_FIRST_LSN: u64 = OFFSETOF_POSITION + 8;
+/// Everything up to here was durable before this group was issued: damage below is rot, not a tear (rule 7).
+const OFFSETOF_DURABLE_LSN: u64 = OFFSETOF_FIRST_LSN + 8;
+const OFFSETOF_UPDATES: u64 = OFFSETOF_DURABLE_LSN + 8;
+const OFFSETOF_RESERVED: u64 = OFFSETOF_UPDATES + 4;
+const END: u64 = OFFSETOF_RESERVED + 12;
+/// Encoded size of a header.
+pub const GROUP_HEADER_BYTES: usize = 64;
+const _: () = assert!(END as usize == GROUP_HEADER_BYTES);
+
+const KIND_BITS: u64 = 3;
+/// Repeating a byte pays off from this length.
+const MIN_FILL: usize = 4;
+/// A run of zeros of this length ends a patch of an image.
+const MIN_ZERO_GAP: usize = 8;
+
+/// A group's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupHeader {
+    /// Bytes of header and payload.
+    pub length: u32,
+    /// Transactions in the group, at least one.
+    pub transactions: u32,
+    /// Recovery epoch.
+    pub epoch: u64,
+    /// Position in the journal, a multiple of the granule; modulo the ring's size it is a place.
+    pub position: u64,
+    /// LSN of the first transaction.
+    pub first_lsn: u64,
+    /// Last LSN known to be durable when the group was issued.
+    pub durable_lsn: u64,
+    /// Block updates in the payload.
+    pub updates: u32,
+}
+
+impl GroupHeader {
+    /// LSN of the last transaction.
+    #[must_use]
+    pub fn last_lsn(&self) -> u64 {
+        self.first_lsn.saturating_add(u64::from(self.transactions)).saturating_sub(1)
+    }
+
+    /// Bytes that the group takes in the ring.
+    #[must_use]
+    pub fn padded_bytes(&self, granule: u32) -> u64 {
+        u64::from(self.length).next_multiple_of(u64::from(granule))
+    }
+
+    /// Writes the header over the front of `group` (header, payload, padding) and seals it.
+    pub fn seal(&self, store: &StoreId, group: &mut [u8]) {
+        if group.len() < GROUP_HEADER_BYTES {
+            return;
+        }
+        group.write_u32_le_at(OFFSETOF_MAGIC, MAGIC);
+        group.write_u32_le_at(OFFSETOF_CHECKSUM, 0);
+        group.write_u32_le_at(OFFSETOF_LENGTH, self.length);
+        group.write_u32_le_at(OFFSETOF_TRANSACTIONS, self.transactions);
+        group.write_u64_le_at(OFFSETOF_EPOCH, self.epoch);
+        group.write_u64_le_at(OFFSETOF_POSITION, self.position);
+        group.write_u64_le_at(OFFSETOF_FIRST_LSN, self.first_lsn);
+        group.write_u64_le_at(OFFSETOF_DURABLE_LSN, self.durable_lsn);
+        group.write_u32_le_at(OFFSETOF_UPDATES, self.updates);
+        let checksum = Self::checksum(store, group);
+        group.write_u32_le_at(OFFSETOF_CHECKSUM, checksum);
+    }
+
+    fn checksum(store: &StoreId, group: &[u8]) -> u32 {
+        crc32c::crc32c_append(crc32c::crc32c(store), group)
+    }
+
+    /// Reads a header without judging the payload: `None` unless it claims to be a group that could lie at `position`
+    /// in a ring of `ring_bytes`.
+    #[must_use]
+    pub fn peek(front: &[u8], position: u64, ring_bytes: u64) -> Option<Self> {
+        if front.len() < GROUP_HEADER_BYTES || front.read_u32_le_at(OFFSETOF_MAGIC) != MAGIC {
+            return None;
+        }
+        let header = Self {
+            length: front.read_u32_le_at(OFFSETOF_LENGTH),
+            transactions: front.read_u32_le_at(OFFSETOF_TRANSACTIONS),
+            epoch: front.read_u64_le_at(OFFSETOF_EPOCH),
+            position: front.read_u64_le_at(OFFSETOF_POSITION),
+            first_lsn: front.read_u64_le_at(OFFSETOF_FIRST_LSN),
+            durable_lsn: front.read_u64_le_at(OFFSETOF_DURABLE_LSN),
+            updates: front.read_u32_le_at(OFFSETOF_UPDATES),
+        };
+        let plausible = header.position == position
+            && (GROUP_HEADER_BYTES as u64..=ring_bytes).contains(&u64::from(header.length))
+            && header.transactions > 0
+            && header.durable_lsn < header.first_lsn
+            && header.first_lsn < 1 << 62;
+        plausible.then_some(header)
+    }
+
+    /// How many of four fields (magic, epoch, position, LSN) are those of a group that begins here in this epoch, with
+    /// LSNs from `expected_lsn` on. Tells a damaged header from a leftover of an earlier lap.
+    #[must_use]
+    pub fn resemblance(front: &[u8], epoch: u64, position: u64, expected_lsn: u64) -> usize {
+        if front.len() < GROUP_HEADER_BYTES {
+            return 0;
+        }
+        let first_lsn = front.read_u64_le_at(OFFSETOF_FIRST_LSN);
+        [
+            front.read_u32_le_at(OFFSETOF_MAGIC) == MAGIC,
+            front.read_u64_le_at(OFFSETOF_EPOCH) == epoch,
+            front.read_u64_le_at(OFFSETOF_POSITION) == position,
+            (expected_lsn..1 << 62).contains(&first_lsn),
+        ]
+        .into_iter()
+        .filter(|&agrees| agrees)
+        .count()
+    }
+
+    /// Whether `group` (header, payload, padding) is what was written, by this store.
+    #[must_use]
+    pub fn verify(&self, store: &StoreId, group: &[u8]) -> bool {
+        let (Some(reserved), Some(padding)) = (
+            group.get(OFFSETOF_RESERVED as usize..GROUP_HEADER_BYTES),
+            group.get(self.length as usize..),
+        ) else {
+            return false;
+        };
+        let mut front = [0; GROUP_HEADER_BYTES];
+        let Some((head, payload)) = group.split_at_checked(GROUP_HEADER_BYTES) else {
+            return false;
+        };
+        front.copy_from_slice(head);
+        front[..].write_u32_le_at(OFFSETOF_CHECKSUM, 0);
+        let checksum = crc32c::crc32c_append(Self::checksum(store, &front), payload);
+        is_zero(reserved) && is_zero(padding) && checksum == group.read_u32_le_at(OFFSETOF_CHECKSUM)
+    }
+}
+
+/// What an update changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum UpdateKind {
+    /// Patches to a metadata block; the address is its number.
+    Metadata,
+    /// Patches to a block of the caller that an earlier group since the tail gave whole.
+    CallerDelta,
+    /// A whole block of the caller: what the patches leave out is zero. The first touch after a checkpoint is always
+    /// one of these, so that a block torn in place can be rebuilt from the journal alone (rule 11).
+    CallerImage,
+}
+
+impl UpdateKind {
+    const fn code(self) -> u64 {
+        match self {
+            Self::Metadata => 0,
+            Self::CallerDelta => 1,
+            Self::CallerImage => 2,
+        }
+    }
+}
+
+/// A change of part of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patch<'a> {
+    /// These bytes.
+    Bytes {
+        /// Offset in the block.
+        offset: usize,
+        /// New content.
+        bytes: &'a [u8],
+    },
+    /// One byte, repeated.
+    Fill {
+        /// Offset in the block.
+        offset: usize,
+        /// How often.
+        len: usize,
+        /// The byte.
+        byte: u8,
+    },
+}
+
+impl Patch<'_> {
+    /// Applies the patch; `false` when it does not fit into the block.
+    #[must_use]
+    pub fn apply(&self, block: &mut [u8]) -> bool {
+        match *self {
+            Self::Bytes { offset, bytes } => {
+                let target = offset.checked_add(bytes.len()).and_then(|end| block.get_mut(offset..end));
+                target.map(|target| target.copy_from_slice(bytes)).is_some()
+            }
+            Self::Fill { offset, len, byte } => {
+                let target = offset.checked_add(len).and_then(|end| block.get_mut(offset..end));
+                target.map(|target| target.fill(byte)).is_some()
+            }
+        }
+    }
+}
+
+/// One block's changes, as decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockUpdate<'a> {
+    /// What is changed.
+    pub kind: UpdateKind,
+    /// Number of a metadata block, or of a block of the device for the caller's.
+    pub address: u64,
+    /// The changes, in order of offset.
+    pub patches: Vec<Patch<'a>>,
+    /// CRC-32C of the block's content after the group.
+    pub checksum_after: u32,
+}
+
+/// Writes the payload of a group. Updates must come in order of kind and address.
+#[derive(Debug)]
+pub struct PayloadEncoder {
+    bytes: Vec<u8>,
+    previous: Option<(UpdateKind, u64)>,
+    updates: u32,
+}
+
+impl Default for PayloadEncoder {
+    fn default() -> Self {
+        Self { bytes: vec![0; GROUP_HEADER_BYTES], previous: None, updates: 0 }
+    }
+}
+
+impl PayloadEncoder {
+    /// The most bytes that an update with `patches` patches of `changed` bytes in all can take.
+    #[must_use]
+    pub const fn update_bound(patches: usize, changed: usize) -> usize {
+        // Kind, address, count, checksum; then gap and length of each patch. Splitting at fills and at gaps of zeros
+        // saves at least what it adds.
+        1 + 10 + 3 + 4 + patches * 6 + changed
+    }
+
+    /// Adds an update. `ranges` are sorted, disjoint and inside `block`.
+    pub fn push(&mut self, kind: UpdateKind, address: u64, block: &[u8], ranges: &[(u32, u32)], checksum_after: u32) {
+        let base = match self.previous {
+            Some((previous_kind, previous)) if previous_kind == kind => previous,
+            _ => 0,
+        };
+        self.previous = Some((kind, address));
+        self.updates = self.updates.saturating_add(1);
+        // Device 0: the only one so far.
+        write_varint(&mut self.bytes, kind.code());
+        write_varint(&mut self.bytes, address.wrapping_sub(base));
+
+        let patches: Vec<Patch<'_>> = match kind {
+            UpdateKind::CallerImage => image_patches(block),
+            _ => ranges
+                .iter()
+                .filter_map(|&(start, end)| {
+                    let (start, end) = (start as usize, end as usize);
+                    block.get(start..end).filter(|bytes| !bytes.is_empty()).map(|bytes| patch(start, bytes))
+                })
+                .collect(),
+        };
+        write_varint(&mut self.bytes, patches.len() as u64);
+        let mut end = 0;
+        for patch in &patches {
+            match *patch {
+                Patch::Bytes { offset, bytes } => {
+                    write_varint(&mut self.bytes, (offset - end) as u64);
+                    write_varint(&mut self.bytes, (bytes.len() as u64) << 1);
+                    self.bytes.extend_from_slice(bytes);
+                    end = offset + bytes.len();
+                }
+                Patch::Fill { offset, len, byte } => {
+                    write_varint(&mut self.bytes, (offset - end) as u64);
+                    write_varint(&mut self.bytes, (len as u64) << 1 | 1);
+                    self.bytes.push(byte);
+                    end = offset + len;
+                }
+            }
+        }
+        self.bytes.extend_from_slice(&checksum_after.to_le_bytes());
+    }
+
+    /// Bytes so far, header included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether no update was added.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.updates == 0
+    }
+
+    /// The group with room for its header in front and zeros up to the granule, its length without padding, and the
+    /// number of updates.
+    #[must_use]
+    pub fn finish(mut self, granule: u32) -> (Vec<u8>, u32, u32) {
+        let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        let padded = self.bytes.len().next_multiple_of(granule as usize);
+        self.bytes.resize(padded, 0);
+        (self.bytes, length, self.updates)
+    }
+}
+
+fn patch(offset: usize, bytes: &[u8]) -> Patch<'_> {
+    match bytes.split_first() {
+        Some((&byte, rest)) if bytes.len() >= MIN_FILL && rest.iter().all(|&other| other == byte) => {
+            Patch::Fill { offset, len: bytes.len(), byte }
+        }
+        _ => Patch::Bytes { offset, bytes },
+    }
+}
+
+/// The parts of a block that are not zero.
+fn image_patches(block: &[u8]) -> Vec<Patch<'_>> {
+    let mut patches = Vec::new();
+    let mut rest = block;
+    let mut offset = 0;
+    while let Some(zeros) = rest.iter().position(|&byte| byte != 0) {
+        let (_, from) = rest.split_at_checked(zeros).unwrap_or((&[], &[]));
+        offset += zeros;
+        let len = from.windows(MIN_ZERO_GAP).position(is_zero).unwrap_or_else(|| {
+            from.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1)
+        });
+        let (bytes, after) = from.split_at_checked(len).unwrap_or((from, &[]));
+        patches.push(patch(offset, bytes));
+        offset += bytes.len();
+        rest = after;
+    }
+    patches
+}
+
+/// Why a payload with a good checksum cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PayloadError {
+    /// Where in the group, in bytes.
+    pub offset: usize,
+    /// What is wrong there.
+    pub reason: &'static str,
+}
+
+/// Decodes the payload of a group (its bytes behind the header, without padding).
+///
+/// Every patch is inside a block of `block_bytes`; addresses are for the caller to check.
+pub fn decode_payload(payload: &[u8], updates: u32, block_bytes: u32) -> Result<Vec<BlockUpdate<'_>>, PayloadError> {
+    let mut input = payload;
+    let mut decoded = Vec::new();
+    let mut previous: Option<(UpdateKind, u64)> = None;
+    let at = |input: &[u8], reason| PayloadError { offset: GROUP_HEADER_BYTES + payload.len() - input.len(), reason };
+    for _ in 0..updates {
+        let number = |input: &mut &[u8]| read_varint(input).ok_or_else(|| at(input, "bad number"));
+        let tag = number(&mut input)?;
+        if tag >> KIND_BITS != 0 {
+            return Err(at(input, "unknown device"));
+        }
+        let kind = match tag {
+            0 => UpdateKind::Metadata,
+            1 => UpdateKind::CallerDelta,
+            2 => UpdateKind::CallerImage,
+            _ => return Err(at(input, "unknown kind of update")),
+        };
+        let delta = number(&mut input)?;
+        let address = match previous {
+            Some((previous_kind, previous)) if previous_kind == kind => previous.checked_add(delta),
+            _ => Some(delta),
+        }
+        .ok_or_else(|| at(input, "address out of range"))?;
+        if previous.is_some_and(|previous| previous >= (kind, address)) {
+            return Err(at(input, "updates out of order"));
+        }
+        previous = Some((kind, address));
+        let count = number(&mut input)?;
+        if count > u64::from(block_bytes) {
+            return Err(at(input, "too many patches"));
+        }
+        let mut patches = Vec::new();
+        let mut end = 0_u64;
+        for _ in 0..count {
+            let gap = number(&mut input)?;
+            let length = number(&mut input)?;
+            let (len, fill) = (length >> 1, length & 1 == 1);
+            let offset = end.checked_add(gap).filter(|&offset| offset < u64::from(block_bytes));
+            let after = offset.and_then(|o| o.checked_add(len)).filter(|&after| after <= u64::from(block_bytes));
+            let (Some(offset), Some(after)) = (offset, after) else {
+                return Err(at(input, "patch outside the block"));
+            };
+            if len == 0 {
+                return Err(at(input, "empty patch"));
+            }
+            let taken = if fill { 1 } else { usize::try_from(len).unwrap_or(usize::MAX) };
+            let Some((bytes, rest)) = input.split_at_checked(taken) else {
+                return Err(at(input, "patch beyond the group"));
+            };
+            input = rest;
+            let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+            patches.push(match (fill, bytes.first()) {
+                (true, Some(&byte)) => Patch::Fill { offset, len: usize::try_from(len).unwrap_or(0), byte },
+                _ => Patch::Bytes { offset, bytes },
+            });
+            end = after;
+        }
+        let Some((checksum, rest)) = input.split_first_chunk::<4>() else {
+            return Err(at(input, "checksum beyond the group"));
+        };
+        input = rest;
+        decoded.push(BlockUpdate { kind, address, patches, checksum_after: u32::from_le_bytes(*checksum) });
+    }
+    if !input.is_empty() {
+        return Err(at(input, "bytes behind the last update"));
+    }
+    Ok(decoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quickcheck::quickcheck;
+
+    const STORE: StoreId = [3; 16];
+
+    fn sample() -> (GroupHeader, Vec<u8>) {
+        let mut block = vec![0_u8; 4096];
+        block[100..110].copy_from_slice(b"0123456789");
+        block[200..300].fill(0xff);
+        let mut encoder = PayloadEncoder::default();
+        encoder.push(UpdateKind::Metadata, 5, &block, &[(100, 110), (200, 300)], 0xaaaa);
+        encoder.push(UpdateKind::Metadata, 700, &block, &[(0, 1)], 0xbbbb);
+        encoder.push(UpdateKind::CallerImage, 64, &block, &[], 0xcccc);
+        let (mut bytes, length, updates) = encoder.finish(512);
+        let header = GroupHeader {
+            length,
+            transactions: 2,
+            epoch: 4,
+            position: 1024,
+            first_lsn: 10,
+            durable_lsn: 9,
+            updates,
+        };
+        header.seal(&STORE, &mut bytes);
+        (header, bytes)
+    }
+
+    #[test]
+    fn round_trip() {
+        let (header, bytes) = sample();
+        assert_eq!(bytes.len() as u64, header.padded_bytes(512));
+        let peeked = GroupHeader::peek(&bytes, 1024, 65536).unwrap();
+        assert_eq!(peeked, header);
+        assert!(peeked.verify(&STORE, &bytes));
+        let payload = &bytes[GROUP_HEADER_BYTES..header.length as usize];
+        let updates = decode_payload(payload, header.updates, 4096).unwrap();
+        assert_eq!(updates.len(), 3);
+        assert_eq!((updates[1].address, updates[1].checksum_after), (700, 0xbbbb));
+        let mut image = vec![0; 4096];
+        for patch in &updates[2].patches {
+            assert!(patch.apply(&mut image));
+        }
+        assert_eq!(&image[100..110], b"0123456789");
+        assert_eq!(&image[200..300], &[0xff; 100]);
+        assert!(payload.len() < 80, "fills and deltas keep it small: {}", payload.len());
+    }
+
+    #[test]
+    fn another_place_epoch_or_store_does_not_match() {
+        let (header, bytes) = sample();
+        assert!(GroupHeader::peek(&bytes, 2048, 65536).is_none());
+        assert!(!header.verify(&[4; 16], &bytes));
+    }
+
+    #[test]
+    fn every_flip_is_noticed() {
+        let (_, bytes) = sample();
+        for at in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[at] ^= 0x40;
+            let accepted = GroupHeader::peek(&bad, 1024, 65536).is_some_and(|header| {
+                header.padded_bytes(512) == bad.len() as u64 && header.verify(&STORE, &bad)
+            });
+            assert!(!accepted, "byte {at}");
+        }
+    }
+
+    quickcheck! {
+        fn images_round_trip(words: Vec<(u16, u8)>) -> bool {
+            let mut block = vec![0_u8; 4096];
+            for (at, byte) in words {
+                block[at as usize % 4096] = byte;
+            }
+            let mut encoder = PayloadEncoder::default();
+            encoder.push(UpdateKind::CallerImage, 1, &block, &[], 0);
+            let bound = GROUP_HEADER_BYTES + PayloadEncoder::update_bound(1, 4096);
+            let fits = encoder.len() <= bound;
+            let (bytes, length, updates) = encoder.finish(512);
+            let decoded = decode_payload(&bytes[GROUP_HEADER_BYTES..length as usize], updates, 4096).unwrap();
+            let mut image = vec![0; 4096];
+            fits && decoded[0].patches.iter().all(|patch| patch.apply(&mut image)) && image == block
+        }
+
+        fn arbitrary_payloads_never_panic(payload: Vec<u8>, updates: u8) -> bool {
+            let _ = decode_payload(&payload, updates.into(), 4096);
+            true
+        }
+    }
+}

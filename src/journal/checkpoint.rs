@@ -1,0 +1,229 @@
+//! Checkpoint: the overlay goes in place and the tail moves (rules 1, 4, 10, 11). Commits go on meanwhile.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
+
+use super::engine::{Journal, State, Writer, count};
+use super::overlay::BlockId;
+use super::superblocks::SuperblockPair;
+use crate::device::Purpose;
+use crate::error::{Error, Result};
+use crate::format::{LeafAddress, StoreState, Witness};
+
+/// The dirty blocks at an instant at which everything appended is, or is about to be, in durable groups.
+pub(super) struct Snapshot {
+    pub(super) lsn: u64,
+    pub(super) position: u64,
+    /// No LSN from here on was used when the snapshot was taken.
+    pub(super) next_lsn: u64,
+    blocks: Vec<(BlockId, Arc<Vec<u8>>)>,
+}
+
+impl Journal {
+    /// Writes everything that was committed before the call in place, and frees the ring space behind it.
+    ///
+    /// # Errors
+    /// A failed write or flush stops the store.
+    pub fn checkpoint(&self) -> Result<()> {
+        let mut superblocks = self.lock(&self.checkpointing);
+        self.check_open(&self.lock(&self.state))?;
+        self.checkpoint_locked(&mut superblocks)
+    }
+
+    /// Like [`checkpoint`](Self::checkpoint), unless the journal holds nothing of this range any more.
+    pub fn checkpoint_range(&self, offset: u64, len: u64) -> Result<()> {
+        let mut superblocks = self.lock(&self.checkpointing);
+        // Whoever held the lock before may have done it.
+        if !self.has_journaled_blocks(offset, len) {
+            return Ok(());
+        }
+        self.check_open(&self.lock(&self.state))?;
+        self.checkpoint_locked(&mut superblocks)
+    }
+
+    /// Whether the ring is half full, or somebody waits for space in it.
+    pub(super) fn wants_checkpoint(&self) -> bool {
+        self.space_wanted.load(Ordering::Acquire) > 0
+            || self.space.available_permits() < Self::ring_granules(&self.layout) / 2
+    }
+
+    /// Has a checkpoint made: here when calls cannot block, or soon by the maintenance thread.
+    pub fn request_checkpoint(&self) {
+        if self.port.may_block() {
+            self.wake.request_checkpoint();
+        } else if let Err(error) = self.checkpoint() {
+            // Whoever waits for it learns of it through the poison.
+            tracing::debug!(%error, "checkpoint failed");
+        }
+    }
+
+    fn checkpoint_locked(&self, superblocks: &mut MutexGuard<'_, SuperblockPair>) -> Result<()> {
+        let snapshot = {
+            let mut writer = self.lock(&self.writer);
+            self.take_snapshot(&mut writer)?
+        };
+        self.write_snapshot(superblocks, snapshot)
+    }
+
+    /// Takes a snapshot and makes every group in it durable.
+    fn take_snapshot(&self, writer: &mut Writer) -> Result<Snapshot> {
+        let (groups, mut snapshot) = {
+            let mut state = self.lock(&self.state);
+            if !state.open.is_empty() {
+                self.close_open_group(&mut state).inspect_err(|error| {
+                    self.port.poison(error.clone());
+                })?;
+            }
+            let groups = std::mem::take(&mut state.closed);
+            let lsn = groups.back().map_or(writer.durable_lsn, super::group::ClosedGroup::last_lsn);
+            let snapshot = self.snapshot_dirty(&mut state, lsn)?;
+            (groups, snapshot)
+        };
+        let mut failed = None;
+        for group in groups {
+            match &failed {
+                None => failed = self.write_group(writer, group).err(),
+                // Never issued: not committed.
+                Some(_) => {
+                    for completion in group.completions {
+                        completion(self.port.check_poison().map(|()| 0));
+                    }
+                }
+            }
+        }
+        if let Some(error) = failed {
+            self.fail_waiting();
+            return Err(error);
+        }
+        snapshot.position = writer.head_position;
+        Ok(snapshot)
+    }
+
+    pub(super) fn snapshot_dirty(&self, state: &mut State, lsn: u64) -> Result<Snapshot> {
+        let dirty = std::mem::take(&mut state.dirty);
+        let mut blocks = Vec::with_capacity(dirty.len());
+        for id in dirty {
+            let content = self.overlay.get(id).ok_or(Error::Internal("a dirty block left the overlay"))?;
+            blocks.push((id, content));
+        }
+        state.image_round += 1;
+        Ok(Snapshot { lsn, position: 0, next_lsn: state.next_lsn, blocks })
+    }
+
+    /// Writes a snapshot, all of whose groups are durable, and moves the tail. Poisons on failure.
+    pub(super) fn write_snapshot(&self, superblocks: &mut SuperblockPair, snapshot: Snapshot) -> Result<()> {
+        if snapshot.blocks.is_empty() && snapshot.position == superblocks.current().tail_position {
+            return Ok(());
+        }
+        self.write_snapshot_inner(superblocks, snapshot).inspect_err(|error| {
+            self.port.poison(error.clone());
+            self.fail_waiting();
+        })
+    }
+
+    fn write_snapshot_inner(&self, superblocks: &mut SuperblockPair, snapshot: Snapshot) -> Result<()> {
+        let mut leaves = Vec::new();
+        let mut caller = Vec::new();
+        for (id, content) in &snapshot.blocks {
+            match *id {
+                BlockId::Metadata(leaf) => leaves.push((LeafAddress(leaf), Arc::clone(content))),
+                BlockId::Caller(block) => caller.push((block, content)),
+            }
+        }
+        let staged = self.lock(&self.tree).stage(&self.port, &leaves)?;
+        for ((_, content), offset) in leaves.iter().zip(&staged.leaf_offsets) {
+            self.port.write(*offset, content, Purpose::Metadata)?;
+        }
+        for &(offset, node) in &staged.interior_offsets {
+            self.port.write(offset, staged.block(node), Purpose::ChecksumTree)?;
+        }
+        for (block, content) in caller {
+            self.port.write(block * u64::from(self.layout.block_bytes()), content, Purpose::CallerCheckpoint)?;
+        }
+        let completed = self.data.completed();
+        self.port.flush()?;
+        self.data.flushed(completed);
+
+        let old_tail = superblocks.current().tail_position;
+        superblocks.publish(&self.port, |superblock| {
+            superblock.root = staged.root;
+            superblock.generation = staged.generation;
+            superblock.tail_position = snapshot.position;
+            superblock.tail_lsn = snapshot.lsn;
+            superblock.next_lsn = superblock.next_lsn.max(snapshot.next_lsn);
+        })?;
+
+        count(&self.counters.checkpoints, 1);
+        count(&self.counters.checkpointed_blocks, snapshot.blocks.len() as u64);
+        self.lock(&self.tree).install(staged);
+        {
+            let mut state = self.lock(&self.state);
+            for (id, _) in &snapshot.blocks {
+                self.overlay.settle(*id, snapshot.lsn);
+            }
+            if self.overlay.len() > self.options.cached_blocks + state.dirty.len() {
+                let pinned_below = 1 + self.layout.table_blocks();
+                self.overlay.evict(self.options.cached_blocks / 2 + state.dirty.len(), |id| {
+                    matches!(id, BlockId::Metadata(leaf) if leaf < pinned_below)
+                });
+            }
+            state.dirty_since = self.port.clock().monotonic();
+        }
+        let granule = u64::from(self.layout.ring_granule_bytes());
+        let freed = (snapshot.position - old_tail) / granule;
+        self.space.add_permits(usize::try_from(freed).unwrap_or(0));
+        Ok(())
+    }
+
+    /// Writes the note of the last durable LSN, if there is a newer one than last time (rule 7). Not flushed.
+    pub fn write_witness(&self) -> Result<()> {
+        let mut writer = self.lock(&self.writer);
+        self.check_open(&self.lock(&self.state))?;
+        if writer.durable_lsn <= writer.witnessed_lsn {
+            return Ok(());
+        }
+        let offset = self.layout.witness_offset(writer.witness_copy);
+        let witness =
+            Witness { epoch: writer.epoch, durable_lsn: writer.durable_lsn, position: writer.head_position };
+        let block = witness.encode(&self.store, offset, self.layout.block_bytes() as usize);
+        if let Err(error) = self.port.write(offset, &block, Purpose::Witness) {
+            self.port.poison(error.clone());
+            drop(writer);
+            self.fail_waiting();
+            return Err(error);
+        }
+        writer.witness_copy = 1 - writer.witness_copy;
+        writer.witnessed_lsn = writer.durable_lsn;
+        Ok(())
+    }
+
+    /// What the maintenance thread does when it wakes: a checkpoint when the oldest changes are old enough, else the
+    /// witness. In a simulation this is called by hand.
+    pub fn maintain(&self) -> Result<()> {
+        let old = {
+            let state = self.lock(&self.state);
+            self.check_open(&state)?;
+            let age = self.port.clock().monotonic().saturating_sub(state.dirty_since);
+            !state.dirty.is_empty() && age >= self.options.checkpoint_age
+        };
+        if old || self.wants_checkpoint() { self.checkpoint() } else { self.write_witness() }
+    }
+
+    /// Closes in order: no more appends, a last checkpoint, and a superblock that says so.
+    pub fn close(&self) -> Result<()> {
+        let mut superblocks = self.lock(&self.checkpointing);
+        {
+            let mut state = self.lock(&self.state);
+            self.check_open(&state)?;
+            state.shut = true;
+        }
+        self.wake.stop();
+        let closed = self.checkpoint_locked(&mut superblocks).and_then(|()| {
+            superblocks.publish(&self.port, |superblock| superblock.state = StoreState::Clean).inspect_err(|error| {
+                self.port.poison(error.clone());
+            })
+        });
+        self.fail_waiting();
+        closed
+    }
+}

@@ -1,0 +1,251 @@
+//! The journal's state, and how its parts find each other.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::data::{DataSequence, DataWaiter};
+use super::group::{ClosedGroup, OpenGroup};
+use super::maintenance::Wake;
+use super::overlay::{BlockId, Overlay};
+use super::superblocks::SuperblockPair;
+use super::tree::ChecksumTree;
+use crate::device::Port;
+use crate::error::{Error, Result};
+use crate::format::{Layout, LeafAddress, StoreId};
+
+/// How the journal behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct JournalOptions {
+    /// A checkpoint runs when the oldest uncheckpointed group is this old.
+    pub checkpoint_age: Duration,
+    /// Metadata blocks kept in memory beyond the dirty ones.
+    pub cached_blocks: usize,
+}
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        Self { checkpoint_age: Duration::from_secs(5), cached_blocks: 8192 }
+    }
+}
+
+/// Counters of the journal since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct JournalStats {
+    /// Transactions made durable.
+    pub transactions: u64,
+    /// Groups written.
+    pub groups: u64,
+    /// Bytes of groups without padding.
+    pub encoded_bytes: u64,
+    /// Bytes of groups as written.
+    pub written_bytes: u64,
+    /// Flushes for the sake of direct writes only.
+    pub data_flushes: u64,
+    /// Checkpoints completed.
+    pub checkpoints: u64,
+    /// Blocks written in place by checkpoints.
+    pub checkpointed_blocks: u64,
+    /// Ring space in use, in bytes.
+    pub ring_used_bytes: u64,
+    /// Blocks in the overlay, clean ones included.
+    pub overlay_blocks: u64,
+    /// The last durable LSN.
+    pub durable_lsn: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) transactions: AtomicU64,
+    pub(super) groups: AtomicU64,
+    pub(super) encoded_bytes: AtomicU64,
+    pub(super) written_bytes: AtomicU64,
+    pub(super) data_flushes: AtomicU64,
+    pub(super) checkpoints: AtomicU64,
+    pub(super) checkpointed_blocks: AtomicU64,
+    pub(super) durable_lsn: AtomicU64,
+}
+
+pub(super) fn count(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Ordering::Relaxed);
+}
+
+/// What appenders change.
+pub(super) struct State {
+    pub(super) open: OpenGroup,
+    /// Full groups that wait for the device, oldest first.
+    pub(super) closed: VecDeque<ClosedGroup>,
+    pub(super) next_lsn: u64,
+    pub(super) dirty: BTreeSet<BlockId>,
+    /// Since when something is dirty.
+    pub(super) dirty_since: Duration,
+    /// Grows with each snapshot; a caller block whose last image is of an earlier round needs a new one.
+    pub(super) image_round: u64,
+    pub(super) data_waiters: Vec<DataWaiter>,
+    /// Somebody is writing groups and will go on until there are none.
+    pub(super) driving: bool,
+    pub(super) shut: bool,
+}
+
+/// What the one who writes groups changes.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) head_position: u64,
+    pub(super) durable_lsn: u64,
+    pub(super) epoch: u64,
+    pub(super) witnessed_lsn: u64,
+    pub(super) witness_copy: usize,
+}
+
+/// The journal of an open store. Shared by everyone who commits to it.
+pub struct Journal {
+    pub(super) port: Arc<Port>,
+    pub(super) layout: Arc<Layout>,
+    pub(super) store: StoreId,
+    pub(super) options: JournalOptions,
+    pub(super) overlay: Overlay,
+    pub(super) tree: Mutex<ChecksumTree>,
+    /// Held by a checkpoint from beginning to end.
+    pub(super) checkpointing: Mutex<SuperblockPair>,
+    pub(super) writer: Mutex<Writer>,
+    pub(super) state: Mutex<State>,
+    /// Free granules of the ring.
+    pub(super) space: Arc<Semaphore>,
+    /// Transactions that wait for ring space.
+    pub(super) space_wanted: AtomicUsize,
+    pub(super) data: DataSequence,
+    pub(super) counters: Counters,
+    pub(super) wake: Arc<Wake>,
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+impl Journal {
+    /// Takes a lock of the journal. A panic under it means that the state can no longer be trusted: the store stops.
+    pub(super) fn lock<'a, T>(&self, mutex: &'a Mutex<T>) -> MutexGuard<'a, T> {
+        mutex.lock().unwrap_or_else(|poisoned: PoisonError<_>| {
+            self.port.poison(Error::Internal("a panic left the journal half changed"));
+            poisoned.into_inner()
+        })
+    }
+
+    /// The device's port.
+    #[must_use]
+    pub fn port(&self) -> &Arc<Port> {
+        &self.port
+    }
+
+    /// Where everything lies.
+    #[must_use]
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// Identity of the store.
+    #[must_use]
+    pub fn store_id(&self) -> &StoreId {
+        &self.store
+    }
+
+    /// Journaled blocks that are not yet in place.
+    #[must_use]
+    pub fn overlay(&self) -> &Overlay {
+        &self.overlay
+    }
+
+    /// The most journal bytes that one transaction may need: half the ring, so that recovery can always write the last
+    /// group once more beside the original.
+    #[must_use]
+    pub fn max_transaction_bytes(&self) -> u64 {
+        Self::max_group_bytes(&self.layout)
+    }
+
+    pub(super) fn max_group_bytes(layout: &Layout) -> u64 {
+        let granule = u64::from(layout.ring_granule_bytes());
+        layout.ring_bytes() / 2 / granule * granule
+    }
+
+    pub(super) fn ring_granules(layout: &Layout) -> usize {
+        usize::try_from(layout.ring_bytes() / u64::from(layout.ring_granule_bytes())).unwrap_or(0)
+    }
+
+    /// A metadata block as the overlay and the last checkpoint have it.
+    pub fn read_leaf(&self, leaf: LeafAddress) -> Result<Arc<Vec<u8>>> {
+        let id = BlockId::Metadata(leaf.0);
+        if let Some(content) = self.overlay.get(id) {
+            return Ok(content);
+        }
+        // The tree stays locked until the block is in the overlay: no checkpoint can install a newer version between.
+        let mut tree = self.lock(&self.tree);
+        if let Some(content) = self.overlay.get(id) {
+            return Ok(content);
+        }
+        let content = tree.read_leaf(&self.port, leaf)?;
+        Ok(self.overlay.insert_clean(id, content))
+    }
+
+    /// Whether a metadata block is anything but zeros by definition: dirty, or written by a checkpoint.
+    pub fn leaf_exists(&self, leaf: LeafAddress) -> Result<bool> {
+        if self.overlay.is_dirty(BlockId::Metadata(leaf.0)) {
+            return Ok(true);
+        }
+        self.lock(&self.tree).is_present(&self.port, leaf)
+    }
+
+    /// The offset at which a metadata block was found, for reports; of its first slot when it was never written.
+    #[must_use]
+    pub fn leaf_offset(&self, leaf: LeafAddress) -> u64 {
+        let found = self.lock(&self.tree).leaf_offset(&self.port, leaf);
+        found.ok().flatten().unwrap_or_else(|| self.layout.slot(0, leaf.0, 0).offset)
+    }
+
+    /// Counters since opening.
+    #[must_use]
+    pub fn stats(&self) -> JournalStats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.counters;
+        let used = Self::ring_granules(&self.layout).saturating_sub(self.space.available_permits());
+        JournalStats {
+            transactions: get(&counters.transactions),
+            groups: get(&counters.groups),
+            encoded_bytes: get(&counters.encoded_bytes),
+            written_bytes: get(&counters.written_bytes),
+            data_flushes: get(&counters.data_flushes),
+            checkpoints: get(&counters.checkpoints),
+            checkpointed_blocks: get(&counters.checkpointed_blocks),
+            ring_used_bytes: used as u64 * u64::from(self.layout.ring_granule_bytes()),
+            overlay_blocks: self.overlay.len() as u64,
+            durable_lsn: get(&counters.durable_lsn),
+        }
+    }
+
+    /// A direct write has completed; returns the number to wait for.
+    pub fn data_written(&self) -> u64 {
+        self.data.complete_one()
+    }
+
+    /// Number of the last completed direct write.
+    #[must_use]
+    pub fn last_data_written(&self) -> u64 {
+        self.data.completed()
+    }
+
+    /// Whether the journal still holds changes to blocks of the caller in this range of the device (rule 4).
+    #[must_use]
+    pub fn has_journaled_blocks(&self, offset: u64, len: u64) -> bool {
+        if self.overlay.caller_blocks() == 0 || len == 0 {
+            return false;
+        }
+        let block = u64::from(self.layout.block_bytes());
+        (offset / block..=(offset + len - 1) / block).any(|block| self.overlay.contains(BlockId::Caller(block)))
+    }
+}

@@ -1,0 +1,124 @@
+//! The overlay: journaled bytes that are not yet in place, by block; and clean metadata blocks, as a cache.
+//!
+//! An entry is *dirty* while the journal holds changes of it that no completed checkpoint has covered. Dirty entries are
+//! bounded by what fits into the ring, clean ones by a budget. Contents are shared: a checkpoint keeps the version of
+//! its snapshot alive while newer changes go into a copy.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+
+/// What a block is, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BlockId {
+    /// A metadata block, by its number.
+    Metadata(u64),
+    /// A block of the caller's space, by its number on the device.
+    Caller(u64),
+}
+
+/// One block.
+#[derive(Clone, Debug)]
+pub(super) struct OverlayBlock {
+    pub(super) content: Arc<Vec<u8>>,
+    /// LSN of the last change since the last completed checkpoint; meaningless when clean.
+    pub(super) lsn: u64,
+    pub(super) dirty: bool,
+    /// The round (see [`super::group::OpenGroup`]) in which the journal last got the whole block of a caller.
+    pub(super) image_round: u64,
+}
+
+/// A concurrent map of blocks. It is a container, not a snapshot: consistency comes from the journal's state lock.
+#[derive(Debug, Default)]
+pub struct Overlay {
+    blocks: DashMap<BlockId, OverlayBlock>,
+    caller_blocks: AtomicUsize,
+}
+
+impl Overlay {
+    /// The content of a block, if it is here.
+    #[must_use]
+    pub fn get(&self, id: BlockId) -> Option<Arc<Vec<u8>>> {
+        if matches!(id, BlockId::Caller(_)) && self.caller_blocks() == 0 {
+            return None;
+        }
+        self.blocks.get(&id).map(|block| Arc::clone(&block.content))
+    }
+
+    /// Whether a block is here.
+    #[must_use]
+    pub fn contains(&self, id: BlockId) -> bool {
+        self.blocks.contains_key(&id)
+    }
+
+    /// Blocks in all.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Whether there is no block.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    /// Blocks of the caller; all of them are dirty.
+    #[must_use]
+    pub fn caller_blocks(&self) -> usize {
+        self.caller_blocks.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_dirty(&self, id: BlockId) -> bool {
+        self.blocks.get(&id).is_some_and(|block| block.dirty)
+    }
+
+    /// Keeps a clean metadata block, unless the block is here already; returns what is here.
+    pub(super) fn insert_clean(&self, id: BlockId, content: Vec<u8>) -> Arc<Vec<u8>> {
+        let entry = self.blocks.entry(id).or_insert_with(|| OverlayBlock {
+            content: Arc::new(content),
+            lsn: 0,
+            dirty: false,
+            image_round: 0,
+        });
+        Arc::clone(&entry.content)
+    }
+
+    /// Puts a block of the caller here, as read from the device, about to be changed.
+    pub(super) fn insert_caller(&self, id: BlockId, content: Vec<u8>) {
+        self.blocks.entry(id).or_insert_with(|| {
+            self.caller_blocks.fetch_add(1, Ordering::Release);
+            OverlayBlock { content: Arc::new(content), lsn: 0, dirty: true, image_round: 0 }
+        });
+    }
+
+    /// Changes a block that is here; `None` when it is not.
+    pub(super) fn change<T>(&self, id: BlockId, change: impl FnOnce(&mut OverlayBlock) -> T) -> Option<T> {
+        self.blocks.get_mut(&id).map(|mut block| change(&mut block))
+    }
+
+    /// After a checkpoint: the block is in place as of `lsn`. One that changed since stays dirty.
+    pub(super) fn settle(&self, id: BlockId, lsn: u64) {
+        match id {
+            BlockId::Metadata(_) => {
+                self.change(id, |block| block.dirty &= block.lsn > lsn);
+            }
+            BlockId::Caller(_) => {
+                if self.blocks.remove_if(&id, |_, block| block.lsn <= lsn).is_some() {
+                    self.caller_blocks.fetch_sub(1, Ordering::Release);
+                }
+            }
+        }
+    }
+
+    /// Drops clean blocks until about `keep` are left in all. Blocks for which `pinned` holds stay.
+    pub(super) fn evict(&self, keep: usize, pinned: impl Fn(BlockId) -> bool) {
+        let mut excess = self.blocks.len().saturating_sub(keep);
+        self.blocks.retain(|&id, block| {
+            let goes = excess > 0 && !block.dirty && !pinned(id);
+            excess -= usize::from(goes);
+            !goes
+        });
+    }
+}

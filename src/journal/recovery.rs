@@ -1,0 +1,348 @@
+//! Opening: from what a power loss left to a running journal (rules 6, 7, 8, 11, 19).
+//!
+//! What was read may be in a cache and not on the medium, so nothing relies on it before it was made durable again:
+//!
+//! 1. The superblock, unless both copies agree (then the older one was flushed before the newer was issued).
+//! 2. The groups but the last one were durable before the last one was issued. They are checkpointed.
+//! 3. The last one is written again, on fresh blocks behind the original and under the new epoch; the superblock that
+//!    opens the new epoch takes it over from the original. Nothing of it was in place before.
+//!
+//! A crash at any of these writes leaves either the old superblock with the old journal, or the next one.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Semaphore;
+
+use super::checkpoint::Snapshot;
+use super::data::DataSequence;
+use super::engine::{Counters, Journal, JournalOptions, State, Writer};
+use super::group::OpenGroup;
+use super::overlay::{BlockId, Overlay};
+use super::ring::Ring;
+use super::scan::{JournalScan, ScannedGroup, scan_journal};
+use super::superblocks::SuperblockPair;
+use super::tree::ChecksumTree;
+use crate::device::Port;
+use crate::error::{Error, Result, Structure};
+use crate::format::{
+    BlockUpdate, GROUP_HEADER_BYTES, GroupHeader, Layout, LeafAddress, Patch, PayloadEncoder, StoreState, UpdateKind,
+    content_checksum, decode_payload,
+};
+
+/// What replay found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct ReplayReport {
+    /// The store had been closed in order.
+    pub was_clean: bool,
+    /// Groups applied.
+    pub records: u64,
+    /// Transactions in them.
+    pub transactions: u64,
+    /// Byte ranges written by them.
+    pub writes: u64,
+    /// Bytes of the groups, without padding.
+    pub bytes: u64,
+    /// Pieces of a group that was never acknowledged were dropped from the end.
+    pub torn_tail: bool,
+    /// Where the pieces are, in bytes from the start of the device.
+    pub torn_offset: Option<u64>,
+    /// LSN of the first transaction applied.
+    pub first_lsn: Option<u64>,
+    /// LSN of the last transaction applied.
+    pub last_lsn: Option<u64>,
+}
+
+impl Journal {
+    /// Opens the journal of a store and replays it: in place for a writer, in memory only for a reader.
+    ///
+    /// # Errors
+    /// Everything that [`SuperblockPair::read`] and [`scan_journal`] refuse; [`Error::Truncated`]; I/O errors.
+    ///
+    /// `inspect` sees the replayed journal before the first write: what it refuses stays as it was.
+    pub fn open<T>(
+        port: Arc<Port>,
+        options: JournalOptions,
+        replay: Replay,
+        inspect: impl FnOnce(&Self) -> Result<T>,
+    ) -> Result<(Arc<Self>, ReplayReport, T)> {
+        let mut superblocks = SuperblockPair::read(&port)?;
+        let superblock = superblocks.current().clone();
+        let device_bytes = port.geometry().len_bytes;
+        if device_bytes < superblock.layout.device_bytes() {
+            return Err(Error::Truncated { expected: superblock.layout.device_bytes(), found: device_bytes });
+        }
+        if superblock.read_only_compatible != 0 && replay == Replay::InPlace {
+            return Err(Error::UnsupportedFeatures {
+                kind: "read-only compatible",
+                bits: superblock.read_only_compatible,
+            });
+        }
+        if port.geometry().sector_bytes > superblock.layout.block_bytes() {
+            return Err(Error::InvalidGeometry(format!(
+                "the device has sectors of {} bytes, the store was made for blocks of {}",
+                port.geometry().sector_bytes,
+                superblock.layout.block_bytes()
+            )));
+        }
+        let scan = scan_journal(&port, &superblock)?;
+        let report = ReplayReport {
+            was_clean: superblock.state == StoreState::Clean && scan.groups.is_empty() && scan.torn.is_none(),
+            torn_tail: scan.torn.is_some(),
+            torn_offset: scan.torn.map(|torn| torn.offset),
+            ..ReplayReport::default()
+        };
+        let journal = Self::assemble(port, options, &superblocks, &scan);
+        let mut report = report;
+        let snapshot = journal.replay_in_memory(&superblocks, &scan, &mut report)?;
+        let inspected = inspect(&journal)?;
+        if replay == Replay::InPlace {
+            journal.replay_in_place(&mut superblocks, &scan, snapshot)?;
+        }
+        *journal.lock(&journal.checkpointing) = superblocks;
+        Ok((Arc::new(journal), report, inspected))
+    }
+
+    fn assemble(port: Arc<Port>, options: JournalOptions, superblocks: &SuperblockPair, scan: &JournalScan) -> Self {
+        let superblock = superblocks.current();
+        let layout = Arc::new(superblock.layout.clone());
+        // LSNs that a dropped tail may have used are not used again: it had fewer transactions than the ring has bytes.
+        let next_lsn = (scan.last_lsn + 1).max(superblock.next_lsn) + layout.ring_bytes();
+        Self {
+            tree: Mutex::new(ChecksumTree::new(
+                Arc::clone(&layout),
+                superblock.store_id,
+                superblock.root,
+                superblock.generation,
+            )),
+            store: superblock.store_id,
+            options,
+            overlay: Overlay::default(),
+            checkpointing: Mutex::new(superblocks.clone()),
+            writer: Mutex::new(Writer {
+                head_position: scan.end_position,
+                durable_lsn: superblock.tail_lsn,
+                epoch: superblock.epoch,
+                witnessed_lsn: scan.last_lsn,
+                witness_copy: 0,
+            }),
+            state: Mutex::new(State {
+                open: OpenGroup::default(),
+                closed: VecDeque::new(),
+                next_lsn,
+                dirty: BTreeSet::new(),
+                dirty_since: port.clock().monotonic(),
+                image_round: 1,
+                data_waiters: Vec::new(),
+                driving: false,
+                shut: false,
+            }),
+            space: Arc::new(Semaphore::new(Self::ring_granules(&layout))),
+            space_wanted: AtomicUsize::new(0),
+            data: DataSequence::default(),
+            counters: Counters::default(),
+            wake: Arc::default(),
+            port,
+            layout,
+        }
+    }
+
+    /// Applies all groups to the overlay. Returns a snapshot as of the last group but one: what is known to have been
+    /// durable on the medium.
+    fn replay_in_memory(
+        &self,
+        superblocks: &SuperblockPair,
+        scan: &JournalScan,
+        report: &mut ReplayReport,
+    ) -> Result<Snapshot> {
+        let (last, proven) = match scan.groups.split_last() {
+            Some((last, proven)) => (Some(last), proven),
+            None => (None, &[][..]),
+        };
+        for group in proven {
+            self.apply_group(group, report)?;
+        }
+        let proven_lsn = proven.last().map_or(superblocks.current().tail_lsn, |group| group.header.last_lsn());
+        self.lock(&self.writer).durable_lsn = proven_lsn;
+        let mut snapshot = self.snapshot_dirty(&mut self.lock(&self.state), proven_lsn)?;
+        snapshot.position = last.map_or(scan.end_position, |group| group.header.position);
+        // LSNs may not skip forward before the new epoch begins.
+        snapshot.next_lsn = proven_lsn + 1;
+        if let Some(last) = last {
+            self.apply_group(last, report)?;
+        }
+        Ok(snapshot)
+    }
+
+    fn replay_in_place(
+        &self,
+        superblocks: &mut SuperblockPair,
+        scan: &JournalScan,
+        snapshot: Snapshot,
+    ) -> Result<()> {
+        if !superblocks.is_agreed() {
+            superblocks.publish(&self.port, |_| {})?;
+        }
+        // The ring starts out with nothing claimed; claims of what is in it are settled here.
+        let ring_used = (scan.end_position - superblocks.current().tail_position)
+            / u64::from(self.layout.ring_granule_bytes());
+        let ring_used = usize::try_from(ring_used).unwrap_or(0);
+        if self.space.forget_permits(ring_used) != ring_used {
+            return Err(Error::Internal("the journal is larger than its ring"));
+        }
+        self.write_snapshot(superblocks, snapshot)?;
+        self.begin_epoch(superblocks, scan.groups.last())
+    }
+
+    /// Opens a new epoch. The last group of the old one, if any, is taken along.
+    fn begin_epoch(&self, superblocks: &mut SuperblockPair, last: Option<&ScannedGroup>) -> Result<()> {
+        let epoch = superblocks.current().epoch + 1;
+        let mut writer = self.lock(&self.writer);
+        writer.epoch = epoch;
+        let start = writer.head_position;
+        if let Some(last) = last {
+            let header = self.restate(last, epoch, start, superblocks.current().tail_lsn)?;
+            writer.head_position += header.padded_bytes(self.layout.ring_granule_bytes());
+            writer.durable_lsn = header.last_lsn();
+        }
+        let next_lsn = self.lock(&self.state).next_lsn;
+        let freed = start - superblocks.current().tail_position;
+        superblocks
+            .publish(&self.port, |superblock| {
+                superblock.epoch = epoch;
+                superblock.state = StoreState::Open;
+                superblock.tail_position = start;
+                superblock.next_lsn = next_lsn;
+            })
+            .inspect_err(|error| {
+                self.port.poison(error.clone());
+            })?;
+        writer.witnessed_lsn = writer.durable_lsn;
+        self.counters.durable_lsn.store(writer.durable_lsn, std::sync::atomic::Ordering::Relaxed);
+        let granule = u64::from(self.layout.ring_granule_bytes());
+        let used = (writer.head_position - start) / granule;
+        // Net change of claims: the original goes, its copy stays.
+        self.space.add_permits(usize::try_from(freed / granule).unwrap_or(0));
+        self.space.forget_permits(usize::try_from(used).unwrap_or(0));
+        Ok(())
+    }
+
+    /// Writes the effects of a group that is in the overlay once more, durably, at `position` under a new epoch.
+    fn restate(&self, group: &ScannedGroup, epoch: u64, position: u64, durable_lsn: u64) -> Result<GroupHeader> {
+        let mut updates = Vec::new();
+        for update in self.decode(group)? {
+            let (kind, id) = match update.kind {
+                UpdateKind::Metadata => (UpdateKind::Metadata, BlockId::Metadata(update.address)),
+                // Earlier images are behind the new tail, so every block of the caller is given whole.
+                UpdateKind::CallerDelta | UpdateKind::CallerImage => {
+                    (UpdateKind::CallerImage, BlockId::Caller(update.address))
+                }
+            };
+            let content = self.overlay.get(id).ok_or(Error::Internal("a replayed block left the overlay"))?;
+            updates.push((kind, update.address, content, patch_ranges(&update.patches)));
+        }
+        updates.sort_by_key(|&(kind, address, ..)| (kind, address));
+        let mut encoder = PayloadEncoder::default();
+        for (kind, address, content, ranges) in &updates {
+            encoder.push(*kind, *address, content, ranges, content_checksum(content));
+        }
+        let (mut bytes, length, updates) = encoder.finish(self.layout.ring_granule_bytes());
+        let header = GroupHeader { length, epoch, position, durable_lsn, updates, ..group.header };
+        if bytes.len() as u64 + group.bytes.len() as u64 > self.layout.ring_bytes() {
+            return Err(Error::corrupt(Structure::JournalGroup, group.offset, "group larger than half the journal"));
+        }
+        header.seal(&self.store, &mut bytes);
+        Ring::new(&self.port, &self.layout).write(position, &bytes)?;
+        self.port.flush()?;
+        Ok(header)
+    }
+
+    fn decode<'g>(&self, group: &'g ScannedGroup) -> Result<Vec<BlockUpdate<'g>>> {
+        let header = &group.header;
+        let payload = group.bytes.get(GROUP_HEADER_BYTES..header.length as usize).unwrap_or(&[]);
+        decode_payload(payload, header.updates, self.layout.block_bytes()).map_err(|error| {
+            Error::corrupt(Structure::JournalGroup, group.offset + error.offset as u64, error.reason)
+        })
+    }
+
+    /// Applies a group to the overlay and compares each block with the checksum that the journal gives (rule 11).
+    fn apply_group(&self, group: &ScannedGroup, report: &mut ReplayReport) -> Result<()> {
+        let bad = |reason: String| Error::corrupt(Structure::JournalGroup, group.offset, reason);
+        let lsn = group.header.last_lsn();
+        let mut state = self.lock(&self.state);
+        for update in self.decode(group)? {
+            let id = match update.kind {
+                UpdateKind::Metadata => {
+                    if update.address >= self.layout.leaf_count() {
+                        return Err(bad(format!("metadata block {} does not exist", update.address)));
+                    }
+                    self.read_leaf(LeafAddress(update.address))?;
+                    BlockId::Metadata(update.address)
+                }
+                UpdateKind::CallerDelta | UpdateKind::CallerImage => {
+                    if !is_caller_block(&self.layout, update.address) {
+                        return Err(bad(format!("block {} is not the caller's", update.address)));
+                    }
+                    let id = BlockId::Caller(update.address);
+                    let blank = || vec![0; self.layout.block_bytes() as usize];
+                    if update.kind == UpdateKind::CallerImage {
+                        self.overlay.insert_caller(id, blank());
+                        self.overlay.change(id, |block| Arc::make_mut(&mut block.content).fill(0));
+                    } else if !self.overlay.contains(id) {
+                        return Err(bad(format!("block {} was never given whole", update.address)));
+                    }
+                    id
+                }
+            };
+            let round = state.image_round;
+            let checksum = self.overlay.change(id, |block| {
+                let content = Arc::make_mut(&mut block.content);
+                let fits = update.patches.iter().all(|patch| patch.apply(content));
+                block.lsn = lsn;
+                block.dirty = true;
+                block.image_round = round;
+                fits.then(|| content_checksum(content))
+            });
+            if checksum.flatten() != Some(update.checksum_after) {
+                return Err(bad(format!("{id:?} is not what the journal says it is after LSN {lsn}")));
+            }
+            state.dirty.insert(id);
+            report.writes += update.patches.len() as u64;
+        }
+        report.records += 1;
+        report.transactions += u64::from(group.header.transactions);
+        report.bytes += u64::from(group.header.length);
+        report.first_lsn.get_or_insert(group.header.first_lsn);
+        report.last_lsn = Some(lsn);
+        Ok(())
+    }
+}
+
+/// Whether the journal may change the device when it is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replay {
+    /// For a writer.
+    InPlace,
+    /// For a reader.
+    InMemory,
+}
+
+fn is_caller_block(layout: &Layout, block: u64) -> bool {
+    let block_bytes = u64::from(layout.block_bytes());
+    let end = layout.page_count() * u64::from(layout.page_bytes());
+    block.checked_mul(block_bytes).is_some_and(|offset| (layout.data_offset()..end).contains(&offset))
+}
+
+fn patch_ranges(patches: &[Patch<'_>]) -> Vec<(u32, u32)> {
+    let narrow = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+    patches
+        .iter()
+        .map(|patch| match *patch {
+            Patch::Bytes { offset, bytes } => (narrow(offset), narrow(offset + bytes.len())),
+            Patch::Fill { offset, len, .. } => (narrow(offset), narrow(offset + len)),
+        })
+        .collect()
+}

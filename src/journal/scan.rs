@@ -1,0 +1,157 @@
+//! Reading the journal after a power loss: which groups count, and whether what stops them is a tear or rot (rule 7).
+
+use crate::device::Port;
+use crate::error::{Error, Result, Structure};
+use crate::format::{GroupHeader, Superblock, WITNESS_COPIES, Witness};
+
+use super::ring::Ring;
+
+/// A group that counts.
+#[derive(Clone, Debug)]
+pub struct ScannedGroup {
+    /// Its header.
+    pub header: GroupHeader,
+    /// Header, payload and padding.
+    pub bytes: Vec<u8>,
+    /// Where it lies on the device.
+    pub offset: u64,
+}
+
+/// The journal ends in pieces of a group that was never acknowledged, as far as can be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TornTail {
+    /// Journal position of the pieces.
+    pub position: u64,
+    /// Their offset on the device.
+    pub offset: u64,
+}
+
+/// What the journal holds.
+#[derive(Clone, Debug)]
+pub struct JournalScan {
+    /// Groups from the tail on, in order.
+    pub groups: Vec<ScannedGroup>,
+    /// Position behind the last of them.
+    pub end_position: u64,
+    /// LSN of the last transaction in them, or of the checkpoint.
+    pub last_lsn: u64,
+    /// What was dropped.
+    pub torn: Option<TornTail>,
+    /// The witness of this epoch, if one was found.
+    pub witness: Option<Witness>,
+}
+
+/// The newest witness of the superblock's epoch.
+pub fn read_witness(port: &Port, superblock: &Superblock) -> Result<Option<Witness>> {
+    let layout = &superblock.layout;
+    let mut newest: Option<Witness> = None;
+    for copy in 0..WITNESS_COPIES {
+        let offset = layout.witness_offset(copy);
+        let block = port.read_vec(offset, layout.block_bytes() as usize)?;
+        if let Some(witness) = Witness::decode(&superblock.store_id, offset, &block)
+            && witness.epoch == superblock.epoch
+            && newest.is_none_or(|newest| newest.durable_lsn < witness.durable_lsn)
+        {
+            newest = Some(witness);
+        }
+    }
+    Ok(newest)
+}
+
+/// Reads the journal from the superblock's tail.
+///
+/// # Errors
+/// [`Error::Corrupt`] when a group is damaged that is known to have been durable: a later group, or the witness, says so.
+pub fn scan_journal(port: &Port, superblock: &Superblock) -> Result<JournalScan> {
+    let layout = &superblock.layout;
+    let granule = u64::from(layout.ring_granule_bytes());
+    let ring_end = superblock.tail_position + layout.ring_bytes();
+    let mut ring = Ring::new(port, layout);
+    let mut scan = JournalScan {
+        groups: Vec::new(),
+        end_position: superblock.tail_position,
+        last_lsn: superblock.tail_lsn,
+        torn: None,
+        witness: read_witness(port, superblock)?,
+    };
+    while scan.end_position < ring_end {
+        let position = scan.end_position;
+        let room = ring_end - position;
+        match read_group(&mut ring, superblock, position, room)? {
+            Some(group) if group.header.first_lsn > scan.last_lsn && group.header.durable_lsn <= scan.last_lsn => {
+                scan.last_lsn = group.header.last_lsn();
+                scan.end_position += group.bytes.len() as u64;
+                scan.groups.push(group);
+            }
+            Some(group) => {
+                let reason = format!("LSN {} does not follow {}", group.header.first_lsn, scan.last_lsn);
+                return Err(Error::corrupt(Structure::JournalGroup, group.offset, reason));
+            }
+            None => break,
+        }
+    }
+    if scan.end_position >= ring_end {
+        return Ok(scan);
+    }
+
+    // Something else than a group follows. What says that there must have been one?
+    let position = scan.end_position;
+    let offset = ring.offset(position);
+    let expected = scan.last_lsn + 1;
+    if let Some(witness) = scan.witness
+        && witness.durable_lsn >= expected
+    {
+        let reason = format!("LSN {expected} was durable by the witness, and is not readable");
+        return Err(Error::corrupt(Structure::JournalGroup, offset, reason));
+    }
+    let mut torn = looks_begun(&mut ring, superblock, position, expected)?;
+    if superblock.state == crate::format::StoreState::Open || torn {
+        let mut ahead = position + granule;
+        while ahead < ring_end {
+            if let Some(group) = read_group(&mut ring, superblock, ahead, ring_end - ahead)? {
+                if group.header.durable_lsn >= expected {
+                    let reason = format!(
+                        "LSN {expected} was durable by the group at offset {}, and is not readable",
+                        group.offset
+                    );
+                    return Err(Error::corrupt(Structure::JournalGroup, offset, reason));
+                }
+                torn = true;
+            }
+            ahead += granule;
+        }
+    }
+    scan.torn = torn.then_some(TornTail { position, offset });
+    Ok(scan)
+}
+
+/// A whole, valid group of the current epoch at `position`.
+fn read_group(
+    ring: &mut Ring<'_>,
+    superblock: &Superblock,
+    position: u64,
+    room: u64,
+) -> Result<Option<ScannedGroup>> {
+    let layout = &superblock.layout;
+    let granule = layout.ring_granule_bytes();
+    let front = ring.read(position, u64::from(granule))?;
+    let Some(header) = GroupHeader::peek(&front, position, layout.ring_bytes()) else {
+        return Ok(None);
+    };
+    let padded = header.padded_bytes(granule);
+    if header.epoch != superblock.epoch || padded > room {
+        return Ok(None);
+    }
+    let bytes = ring.read(position, padded)?;
+    let offset = ring.offset(position);
+    Ok(header.verify(&superblock.store_id, &bytes).then_some(ScannedGroup { header, bytes, offset }))
+}
+
+/// Whether the bytes at `position` are the beginning of a group of this epoch, perhaps with damage in its header.
+///
+/// A leftover of an earlier lap agrees in at most two of the four fields: its position is another one and its LSNs are
+/// older. A header with one damaged field agrees in three.
+fn looks_begun(ring: &mut Ring<'_>, superblock: &Superblock, position: u64, expected: u64) -> Result<bool> {
+    let front = ring.read(position, u64::from(superblock.layout.ring_granule_bytes()))?;
+    Ok(GroupHeader::resemblance(&front, superblock.epoch, position, expected) >= 3)
+}

@@ -1,0 +1,28 @@
+//! A crash-safe, journaled space allocator for files and block devices.
+//!
+//! A program that keeps its own data on raw space embeds it: Freehold decides where bytes go, records that decision in
+//! a write-ahead journal, and after any power loss gives back exactly what was committed.
+//!
+//! - [`FormatOptions`] makes a store, [`Allocator`] is the handle to an open one, [`Transaction`] changes it.
+//! - [`inspect`] says what is on a device, without changing it.
+//! - [`device::Device`] is the seam through which every byte passes; implement it to run on something else.
+//!
+//! The floors of the house, each using only those above it in this list: [`error`] and [`media`], [`device`],
+//! [`mod@format`], [`journal`], [`space`], [`allocator`], [`inspect`]. `docs/ARCHITECTURE.md` tells the whole story,
+//! `docs/FORMAT.md` every byte on disk.
+
+pub mod allocator;
+pub mod device;
+pub mod error;
+pub mod format;
+pub mod journal;
+pub mod media;
+pub mod space;
+
+pub use allocator::{
+    AllocRequest, Allocator, AllocatorStats, Committed, Created, DataTicket, Extent, ExtentInfo, FormatOptions,
+    OpenOptions, Transaction,
+};
+pub use error::{Error, Result};
+pub use journal::ReplayReport;
+pub use media::Medium;
