@@ -11,7 +11,6 @@ use crate::journal::BlockId;
 
 /// Names a completed direct write, so that a commit can be made to wait until it is durable (rule 16).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-#[must_use = "a commit that publishes the data must wait for it: Transaction::after"]
 pub struct DataTicket(pub(super) u64);
 
 impl Inner {
