@@ -37,7 +37,10 @@
 //! # }
 //! ```
 
+pub mod campaign;
 pub mod disk;
+pub mod executor;
 pub mod rng;
+pub mod subject;
 
 pub use rng::Rng;

@@ -275,7 +275,7 @@ impl Transaction {
                 Published::Done { receiver, must_drive } => {
                     drop(guard);
                     if must_drive {
-                        journal.start_driving();
+                        journal.start_driving().await;
                     }
                     let lsn = receiver.await.unwrap_or(Err(Error::Internal("a commit was forgotten")))?;
                     return Ok(Committed { lsn });

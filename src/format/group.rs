@@ -168,7 +168,7 @@ impl GroupHeader {
 pub enum UpdateKind {
     /// Patches to a metadata block; the address is its number.
     Metadata,
-    /// Patches to a block of the caller that an earlier group since the tail gave whole.
+    /// Patches to a block of the caller that an earlier group gave whole, or that is whole in place as of the tail.
     CallerDelta,
     /// A whole block of the caller: what the patches leave out is zero. The first touch after a checkpoint is always
     /// one of these, so that a block torn in place can be rebuilt from the journal alone (rule 11).

@@ -95,6 +95,8 @@ pub struct Superblock {
 /// Why a block is not a usable superblock.
 #[derive(Clone, Debug)]
 pub enum SuperblockError {
+    /// The place is all zeros, as formatting leaves it before it writes the copy.
+    Blank,
     /// The magic is not there.
     NoMagic,
     /// The magic is there, the rest is not what was written. The version is given because a newer format may have

@@ -137,6 +137,12 @@ impl Journal {
         for &(offset, node) in &staged.interior_offsets {
             self.port.write(offset, staged.block(node), Purpose::ChecksumTree)?;
         }
+        if !caller.is_empty() {
+            // From here on the effects of these groups are in the caller's pages. Damage to one of them must never be
+            // taken for a torn tail, so the witness says first that they were durable (rule 7).
+            self.note_durable(snapshot.lsn, snapshot.position)?;
+            self.port.flush()?;
+        }
         for (block, content) in caller {
             self.port.write(block * u64::from(self.layout.block_bytes()), content, Purpose::CallerCheckpoint)?;
         }
@@ -182,18 +188,27 @@ impl Journal {
         if writer.durable_lsn <= writer.witnessed_lsn {
             return Ok(());
         }
-        let offset = self.layout.witness_offset(writer.witness_copy);
-        let witness =
-            Witness { epoch: writer.epoch, durable_lsn: writer.durable_lsn, position: writer.head_position };
-        let block = witness.encode(&self.store, offset, self.layout.block_bytes() as usize);
-        if let Err(error) = self.port.write(offset, &block, Purpose::Witness) {
+        let (lsn, position) = (writer.durable_lsn, writer.head_position);
+        if let Err(error) = self.write_witness_block(&mut writer, lsn, position) {
             self.port.poison(error.clone());
             drop(writer);
             self.fail_waiting();
             return Err(error);
         }
+        Ok(())
+    }
+
+    fn note_durable(&self, lsn: u64, position: u64) -> Result<()> {
+        self.write_witness_block(&mut self.lock(&self.writer), lsn, position)
+    }
+
+    fn write_witness_block(&self, writer: &mut Writer, durable_lsn: u64, position: u64) -> Result<()> {
+        let offset = self.layout.witness_offset(writer.witness_copy);
+        let witness = Witness { epoch: writer.epoch, durable_lsn, position };
+        let block = witness.encode(&self.store, offset, self.layout.block_bytes() as usize);
+        self.port.write(offset, &block, Purpose::Witness)?;
         writer.witness_copy = 1 - writer.witness_copy;
-        writer.witnessed_lsn = writer.durable_lsn;
+        writer.witnessed_lsn = writer.witnessed_lsn.max(durable_lsn);
         Ok(())
     }
 

@@ -300,20 +300,25 @@ impl Journal {
             !std::mem::replace(&mut state.driving, true)
         };
         if must_drive {
-            self.start_driving();
+            self.start_driving().await;
         }
         receiver.await.unwrap_or(Err(Error::Internal("a waiter for data was forgotten")))
     }
 
-    /// Has the groups that are waiting written: here when calls cannot block, or on a thread for blocking calls.
-    pub fn start_driving(self: &Arc<Self>) {
+    /// Has the groups that are waiting written: on a thread for blocking calls, or here when calls cannot block.
+    ///
+    /// Here, other tasks that are ready get to join the group first. The duty is done even when this future is dropped.
+    pub async fn start_driving(self: &Arc<Self>) {
         let task = DriveTask(Some(Arc::clone(self)));
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) if self.port.may_block() => {
                 // A runtime that shuts down drops the closure unrun; dropping the task then does the work.
                 drop(runtime.spawn_blocking(move || task.run()));
             }
-            _ => task.run(),
+            _ => {
+                yield_once().await;
+                task.run();
+            }
         }
     }
 
@@ -453,6 +458,19 @@ impl Journal {
             let _ = waiter.sender.send(Err(error.clone()));
         }
     }
+}
+
+/// Lets other tasks of the executor run once.
+async fn yield_once() {
+    let mut yielded = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return std::task::Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
 }
 
 /// Counts a transaction that waits for ring space, so that checkpoints keep coming.

@@ -78,16 +78,17 @@ pub fn scan_journal(port: &Port, superblock: &Superblock) -> Result<JournalScan>
         let position = scan.end_position;
         let room = ring_end - position;
         match read_group(&mut ring, superblock, position, room)? {
-            Some(group) if group.header.first_lsn > scan.last_lsn && group.header.durable_lsn <= scan.last_lsn => {
+            // LSNs only grow: an older one is a leftover of a recovery that did not come to its end.
+            Some(group) if group.header.first_lsn > scan.last_lsn => {
+                if group.header.durable_lsn > scan.last_lsn {
+                    let reason = format!("says that LSN {} was durable before it", group.header.durable_lsn);
+                    return Err(Error::corrupt(Structure::JournalGroup, group.offset, reason));
+                }
                 scan.last_lsn = group.header.last_lsn();
                 scan.end_position += group.bytes.len() as u64;
                 scan.groups.push(group);
             }
-            Some(group) => {
-                let reason = format!("LSN {} does not follow {}", group.header.first_lsn, scan.last_lsn);
-                return Err(Error::corrupt(Structure::JournalGroup, group.offset, reason));
-            }
-            None => break,
+            _ => break,
         }
     }
     if scan.end_position >= ring_end {

@@ -3,7 +3,7 @@
 use crate::device::{Port, Purpose};
 use crate::error::{Error, IoOperation, Result, Structure};
 use crate::format::{
-    FORMAT_VERSION, Layout, MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, SUPERBLOCK_COPIES, Superblock, SuperblockError,
+    FORMAT_VERSION, Layout, MAX_BLOCK_BYTES, is_zero, MIN_BLOCK_BYTES, SUPERBLOCK_COPIES, Superblock, SuperblockError,
 };
 
 /// What was found at the place of one copy.
@@ -33,7 +33,8 @@ fn read_copy(port: &Port, offset: u64, block_bytes: Option<u32>) -> Result<Super
     }
     let front = port.read_vec(offset, MIN_BLOCK_BYTES as usize)?;
     let Some(claimed) = Superblock::claimed_block_bytes(&front) else {
-        return Ok(missing);
+        let content = if is_zero(&front) { Err(SuperblockError::Blank) } else { Err(SuperblockError::NoMagic) };
+        return Ok(SuperblockCopy { offset, content });
     };
     let size = block_bytes.unwrap_or(claimed);
     let plausible = size.is_power_of_two()
@@ -53,7 +54,7 @@ pub fn inspect_superblocks(port: &Port) -> Result<[SuperblockCopy; SUPERBLOCK_CO
     }
     let mut block_bytes = MIN_BLOCK_BYTES;
     let mut second = read_copy(port, Layout::superblock_offset_for(block_bytes, 1), Some(block_bytes))?;
-    while matches!(second.content, Err(SuperblockError::NoMagic)) && block_bytes < MAX_BLOCK_BYTES {
+    while matches!(second.content, Err(SuperblockError::NoMagic | SuperblockError::Blank)) && block_bytes < MAX_BLOCK_BYTES {
         block_bytes *= 2;
         second = read_copy(port, Layout::superblock_offset_for(block_bytes, 1), Some(block_bytes))?;
     }
@@ -109,8 +110,12 @@ impl SuperblockPair {
         b: &SuperblockError,
         copies: &[SuperblockCopy; SUPERBLOCK_COPIES],
     ) -> Error {
-        use SuperblockError::Damaged;
+        use SuperblockError::{Blank, Damaged};
         match (a, b) {
+            // Formatting clears both places, then writes one copy, then the other.
+            (Blank, Damaged { .. }) | (Damaged { .. }, Blank) => {
+                Error::NotFreehold { reason: "it was never formatted to the end".to_owned() }
+            }
             // A newer format may have another checksum rule; damage would hardly hit both copies alike.
             (Damaged { version: va, .. }, Damaged { version: vb, .. }) if va == vb && *va > FORMAT_VERSION => {
                 Error::UnsupportedVersion { found: *va, supported: FORMAT_VERSION }

@@ -1,0 +1,163 @@
+//! Damage beyond what a power cut does: rot, lost writes, and records that do not belong where they lie.
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use freehold::device::{Device, ManualClock, Port};
+use freehold::format::{GroupHeader, PayloadEncoder, UpdateKind, content_checksum};
+use freehold::journal::{SuperblockPair, scan_journal};
+
+use super::chain::Round;
+use crate::disk::CowDisk;
+use crate::rng::Rng;
+use crate::subject::judge::Damage;
+
+/// One injury to an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Injury {
+    /// Bits of one byte flip (F16 to F19).
+    Flip {
+        /// Where.
+        offset: u64,
+        /// Which bits.
+        mask: u8,
+    },
+    /// A block goes back to what it was before the run: the write to it was lost (F20).
+    Revert {
+        /// Where the block begins.
+        offset: u64,
+    },
+    /// A block's bytes appear at another block's place (F21).
+    Misdirect {
+        /// Where from.
+        from: u64,
+        /// Where to.
+        to: u64,
+    },
+    /// A whole, valid group of an earlier epoch follows the last group of the journal (F23): what is left of a tail
+    /// that was dropped.
+    StaleGroup,
+}
+
+impl fmt::Display for Injury {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flip { offset, mask } => write!(f, "flip:{offset}:{mask}"),
+            Self::Revert { offset } => write!(f, "revert:{offset}"),
+            Self::Misdirect { from, to } => write!(f, "misdirect:{from}:{to}"),
+            Self::StaleGroup => f.write_str("stale"),
+        }
+    }
+}
+
+impl FromStr for Injury {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.split(':').collect();
+        let number = |text: &str| text.parse::<u64>().map_err(|error| format!("'{text}': {error}"));
+        match *parts.as_slice() {
+            ["flip", offset, mask] => {
+                let mask = u8::try_from(number(mask)?).map_err(|error| error.to_string())?;
+                Ok(Self::Flip { offset: number(offset)?, mask })
+            }
+            ["revert", offset] => Ok(Self::Revert { offset: number(offset)? }),
+            ["misdirect", from, to] => Ok(Self::Misdirect { from: number(from)?, to: number(to)? }),
+            ["stale"] => Ok(Self::StaleGroup),
+            _ => Err(format!("'{text}' is no injury")),
+        }
+    }
+}
+
+impl Injury {
+    /// Any injury to the metadata of a store.
+    #[must_use]
+    pub fn any(metadata_bytes: u64, rng: &mut Rng) -> Self {
+        let block = 4096;
+        let blocks = (metadata_bytes / block).max(1);
+        match rng.below(10) {
+            0..=4 => Self::Flip { offset: rng.below(metadata_bytes.max(1)), mask: 1 << rng.below(8) },
+            5 | 6 => Self::Revert { offset: rng.below(blocks) * block },
+            7 => Self::Misdirect { from: rng.below(blocks) * block, to: rng.below(blocks) * block },
+            _ => Self::StaleGroup,
+        }
+    }
+
+    /// What a recovery of the injured image may come to; `ring` is where the journal lies.
+    #[must_use]
+    pub fn allows(&self, ring: &Range<u64>) -> Damage {
+        match self {
+            // A leftover is no damage: it must be passed over.
+            Self::StaleGroup => Damage::None,
+            Self::Revert { offset: to } | Self::Misdirect { to, .. } if ring.contains(to) => Damage::JournalBlock,
+            _ => Damage::Some,
+        }
+    }
+
+    /// Injures the image. `None` when there is nothing to injure.
+    pub fn apply(&self, round: &Round, disk: &Arc<CowDisk>) -> Option<()> {
+        let block = 4096;
+        match *self {
+            Self::Flip { offset, mask } => {
+                let mut byte = [0];
+                disk.read_at(offset, &mut byte).ok()?;
+                disk.poke(offset, &byte.map(|byte| byte ^ mask)).ok()
+            }
+            Self::Revert { offset } => {
+                let start = usize::try_from(offset).ok()?;
+                let before = round.base.bytes().get(start..start + block)?;
+                disk.poke(offset, before).ok()
+            }
+            Self::Misdirect { from, to } => {
+                let mut bytes = vec![0; block];
+                disk.read_at(from, &mut bytes).ok()?;
+                disk.poke(to, &bytes).ok()
+            }
+            Self::StaleGroup => stale_group(disk),
+        }
+    }
+}
+
+/// Where the metadata of the store on a disk ends, and where its journal lies.
+#[must_use]
+pub fn places(disk: &Arc<CowDisk>) -> Option<(u64, Range<u64>)> {
+    let port = Port::new(Arc::clone(disk) as Arc<dyn Device>, Arc::new(ManualClock::default()), true);
+    let pair = SuperblockPair::read(&port).ok()?;
+    let layout = &pair.current().layout;
+    Some((layout.data_offset(), layout.ring_offset()..layout.ring_offset() + layout.ring_bytes()))
+}
+
+/// Puts a group behind the journal's end that would be accepted but for its epoch: it frees everything in the first
+/// bitmap block.
+fn stale_group(disk: &Arc<CowDisk>) -> Option<()> {
+    let port = Port::new(Arc::clone(disk) as Arc<dyn Device>, Arc::new(ManualClock::default()), true);
+    let pair = SuperblockPair::read(&port).ok()?;
+    let superblock = pair.current();
+    let layout = &superblock.layout;
+    let scan = scan_journal(&port, superblock).ok()?;
+    let epoch = superblock.epoch.checked_sub(1)?;
+    let granule = layout.ring_granule_bytes();
+    let used = scan.end_position - superblock.tail_position;
+    if scan.torn.is_some() || used + u64::from(granule) > layout.ring_bytes() {
+        return None;
+    }
+    let leaf = layout.bitmap_leaf(layout.first_segment(), 0);
+    let blank = vec![0; layout.block_bytes() as usize];
+    let mut encoder = PayloadEncoder::default();
+    encoder.push(UpdateKind::Metadata, leaf.0, &blank, &[(0, layout.block_bytes())], content_checksum(&blank));
+    let (mut bytes, length, updates) = encoder.finish(granule);
+    let header = GroupHeader {
+        length,
+        transactions: 1,
+        epoch,
+        position: scan.end_position,
+        first_lsn: scan.last_lsn + 1,
+        durable_lsn: scan.last_lsn,
+        updates,
+    };
+    header.seal(&superblock.store_id, &mut bytes);
+    let ring = freehold::journal::Ring::new(&port, layout);
+    disk.poke(ring.offset(scan.end_position), &bytes).ok()
+}

@@ -1,0 +1,110 @@
+//! What the pages of the workload hold: every 8-byte word follows from a tag, so that a lost, foreign or torn sector
+//! does not go unnoticed; and room in each sector for bytes that go through the journal.
+
+use crate::rng::mix;
+
+/// Size of a journaled cell.
+pub const CELL_BYTES: usize = 24;
+/// Where the cell of each sector begins.
+pub const CELL_OFFSET: usize = 64;
+/// Payloads are laid out by this unit, whatever the disk's sectors are.
+pub const UNIT_BYTES: usize = 512;
+
+const WORD: usize = 8;
+
+fn word(tag: u64, index: usize) -> [u8; WORD] {
+    mix(tag ^ (index as u64) << 40).to_le_bytes()
+}
+
+/// A page as written directly under `tag`.
+#[must_use]
+pub fn page(tag: u64, len: usize) -> Vec<u8> {
+    (0..len / WORD).flat_map(|index| word(tag, index)).collect()
+}
+
+/// The bytes of a journaled cell under `tag`.
+#[must_use]
+pub fn cell(tag: u64) -> [u8; CELL_BYTES] {
+    let mut bytes = [0; CELL_BYTES];
+    for (chunk, index) in bytes.chunks_exact_mut(WORD).zip(0_usize..) {
+        chunk.copy_from_slice(&word(!tag, index));
+    }
+    bytes
+}
+
+/// Offset in a page of a unit's cell.
+#[must_use]
+pub const fn cell_offset(unit: usize) -> usize {
+    unit * UNIT_BYTES + CELL_OFFSET
+}
+
+/// What a page must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PageState {
+    /// Tag of the last direct write.
+    pub base: u64,
+    /// Journaled cells written since: unit and tag.
+    pub cells: Vec<(usize, u64)>,
+}
+
+impl PageState {
+    /// The first byte that is not as it must be.
+    #[must_use]
+    pub fn mismatch(&self, bytes: &[u8]) -> Option<usize> {
+        for (index, chunk) in bytes.chunks_exact(WORD).enumerate() {
+            let at = index * WORD;
+            let within = at % UNIT_BYTES;
+            if (CELL_OFFSET..CELL_OFFSET + CELL_BYTES).contains(&within) {
+                let unit = at / UNIT_BYTES;
+                if let Some(&(_, tag)) = self.cells.iter().find(|(other, _)| *other == unit) {
+                    if *chunk != word(!tag, (within - CELL_OFFSET) / WORD) {
+                        return Some(at);
+                    }
+                    continue;
+                }
+            }
+            if *chunk != word(self.base, index) {
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// A journaled write.
+    pub fn put(&mut self, unit: usize, tag: u64) {
+        match self.cells.iter_mut().find(|(other, _)| *other == unit) {
+            Some((_, old)) => *old = tag,
+            None => self.cells.push((unit, tag)),
+        }
+    }
+
+    /// A direct write over the whole page.
+    pub fn overwrite(&mut self, tag: u64) {
+        self.base = tag;
+        self.cells.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_changed_byte_is_noticed() {
+        let mut state = PageState { base: 5, cells: vec![] };
+        let mut bytes = page(5, 4096);
+        assert_eq!(state.mismatch(&bytes), None);
+        state.put(3, 9);
+        assert!(state.mismatch(&bytes).is_some());
+        let at = cell_offset(3);
+        bytes[at..at + CELL_BYTES].copy_from_slice(&cell(9));
+        assert_eq!(state.mismatch(&bytes), None);
+        for at in 0..bytes.len() {
+            bytes[at] ^= 1;
+            assert_eq!(state.mismatch(&bytes), Some(at / 8 * 8));
+            bytes[at] ^= 1;
+        }
+        state.overwrite(6);
+        assert_eq!(state.mismatch(&page(6, 4096)), None);
+    }
+}
