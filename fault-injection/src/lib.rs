@@ -40,6 +40,7 @@
 pub mod campaign;
 pub mod disk;
 pub mod executor;
+pub mod kill;
 pub mod rng;
 pub mod subject;
 

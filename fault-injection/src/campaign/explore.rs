@@ -6,7 +6,7 @@ use freehold::device::Device;
 
 use super::chain::{Chain, Round};
 use super::damage::{Injury, places};
-use super::tally::{Failure, Tally};
+use super::tally::{FAILURE_LIMIT, Failure, Tally};
 use crate::disk::{Choice, CowDisk, Cut, CutWalker, Fill, Sampling, TearKind};
 use crate::rng::{Rng, mix};
 use crate::subject::judge::{Damage, Verdict, Violation};
@@ -48,16 +48,25 @@ impl std::fmt::Display for Address {
     }
 }
 
+/// What a campaign follows from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Seed of everything.
+    pub seed: u64,
+    /// Operations of each workload.
+    pub operations: usize,
+}
+
 /// Runs chains until the campaign is over. Chain numbers come from `next_chain`.
-pub fn run_chains(seed: u64, tally: &Tally, next_chain: impl Fn() -> u64) {
+pub fn run_chains(settings: &Settings, tally: &Tally, next_chain: impl Fn() -> u64) {
     while !tally.is_over() {
         let number = next_chain();
-        let mut chain = Chain::new(seed, number);
+        let mut chain = Chain::new(settings.seed, number);
         let mut round_number = 0;
         while !tally.is_over() {
             let address = format!("chain={number} round={round_number}");
-            match chain.next(OPERATIONS) {
-                Ok(Some(round)) => explore(&round, seed, tally),
+            match chain.next(settings.operations) {
+                Ok(Some(round)) => explore(&round, settings.seed, tally),
                 Ok(None) => break,
                 Err(violation) => {
                     tally.fail(Failure { message: violation.message, address });
@@ -92,12 +101,12 @@ pub fn explore(round: &Round, seed: u64, tally: &Tally) {
     let geometry = round.geometry();
     let mut walker = CutWalker::new(&round.trace, Arc::clone(&round.base), &geometry);
     let points: Vec<usize> = round.trace.io_points().collect();
+    tally.io_points.add(points.len() as u64);
+    // A round that was begun is finished, so that every point of the run is cut.
     for position in points.iter().copied().chain([round.trace.len()]) {
-        // A round that was begun is finished: every point of the run is cut.
         let cut = walker.cut_at(position);
-        explorer.explore_cut(cut, round.progress(position));
-        if position < round.trace.len() {
-            tally.io_points.add(1);
+        let states = explorer.explore_cut(cut, round.progress(position));
+        if states > 0 && position < round.trace.len() {
             tally.io_points_cut.add(1);
         }
     }
@@ -110,12 +119,15 @@ fn is_garbage(choice: &Choice) -> bool {
 }
 
 impl Explorer<'_> {
-    fn explore_cut(&mut self, cut: &Cut, progress: Progress) {
+    /// Returns how many states were made.
+    fn explore_cut(&mut self, cut: &Cut, progress: Progress) -> u64 {
+        let mut states = 0;
         for choice in cut.choices(&SAMPLING, &mut self.rng) {
             if cut.apply(&choice, &self.disk).is_err() {
                 continue;
             }
             self.tally.crash_states.add(1);
+            states += 1;
             let hash = self.disk.content_hash();
             if !is_garbage(&choice) && self.tally.seen.insert(hash) {
                 self.tally.distinct_states.add(1);
@@ -132,11 +144,12 @@ impl Explorer<'_> {
             };
             if let Err((violation, address)) = self.judge_state(cut, &choice, progress, address) {
                 self.tally.fail(Failure { message: violation.message, address: address.to_string() });
-                if self.tally.is_over() {
-                    return;
+                if self.tally.failures().len() >= FAILURE_LIMIT {
+                    break;
                 }
             }
         }
+        states
     }
 
     fn judge_state(

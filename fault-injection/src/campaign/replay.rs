@@ -7,7 +7,7 @@ use freehold::device::Device;
 
 use super::chain::{Chain, Round};
 use super::damage::{Injury, places};
-use super::explore::{Address, OPERATIONS};
+use super::explore::{Address, Settings};
 use crate::disk::{Choice, CowBase, CowDisk, CutWalker, Trace};
 use crate::subject::judge::{Damage, Verdict};
 
@@ -37,11 +37,11 @@ pub fn parse(text: &str) -> Result<Address, String> {
 ///
 /// # Errors
 /// What broke, after the story.
-pub fn replay(seed: u64, address: &Address) -> Result<String, String> {
-    let mut chain = Chain::new(seed, address.chain);
+pub fn replay(settings: &Settings, address: &Address) -> Result<String, String> {
+    let mut chain = Chain::new(settings.seed, address.chain);
     let mut story = String::new();
     let round = loop {
-        match chain.next(OPERATIONS) {
+        match chain.next(settings.operations) {
             Ok(Some(round)) if round.number == address.round => break round,
             Ok(Some(_)) => {}
             Ok(None) => return Err(format!("chain {} has no round {}", address.chain, address.round)),

@@ -22,6 +22,8 @@ impl Counter {
     }
 }
 
+/// A campaign that has broken so many rules stops.
+pub const FAILURE_LIMIT: usize = 10;
 /// Shards of the set of seen states.
 const SHARDS: usize = 16;
 
@@ -127,7 +129,7 @@ impl Tally {
     pub fn fail(&self, failure: Failure) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         failures.push(failure);
-        if failures.len() >= 10 {
+        if failures.len() >= FAILURE_LIMIT {
             self.stop();
         }
     }
