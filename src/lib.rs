@@ -20,8 +20,8 @@ pub mod media;
 pub mod space;
 
 pub use allocator::{
-    AllocRequest, Allocator, AllocatorStats, Committed, Created, DataTicket, Extent, ExtentInfo, FormatOptions,
-    OpenOptions, Transaction,
+    AllocRequest, Allocator, AllocatorStats, Committed, Created, DataTicket, Extent, ExtentInfo,
+    FormatOptions, OpenOptions, Transaction,
 };
 pub use error::{Error, Result};
 pub use journal::ReplayReport;

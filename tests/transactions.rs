@@ -50,7 +50,10 @@ async fn committed_extents_are_there_after_reopening_without_close() {
     let store = reopen(store, &path).await;
     assert_eq!(a.len, 16384);
     // The small one fits into the hole in front of the aligned large one.
-    assert_eq!(extents(&store).await, [ExtentInfo { extent: b, owner: 0 }, ExtentInfo { extent: a, owner: 7 }]);
+    assert_eq!(
+        extents(&store).await,
+        [ExtentInfo { extent: b, owner: 0 }, ExtentInfo { extent: a, owner: 7 }]
+    );
     assert_eq!(store.read_at(&a, 100, 6).await.unwrap(), b"direct");
     assert_eq!(store.read_at(&b, 8, 9).await.unwrap(), b"journaled");
     let mut txn = store.begin();
@@ -98,7 +101,10 @@ async fn frees_are_validated() {
     ] {
         assert!(matches!(txn.free(&bad).await, Err(Error::InvalidExtent { .. })), "{bad:?}");
     }
-    assert!(matches!(txn.free(&wrong(a.offset, a.len, a.generation + 1)).await, Err(Error::NotAllocated { .. })));
+    assert!(matches!(
+        txn.free(&wrong(a.offset, a.len, a.generation + 1)).await,
+        Err(Error::NotAllocated { .. })
+    ));
     txn.free(&a).await.unwrap();
     assert!(matches!(txn.free(&a).await, Err(Error::NotAllocated { .. })));
     let mut other = store.begin();
@@ -167,7 +173,8 @@ async fn many_tasks_share_groups_and_wrap_the_ring() {
                 let mut mine: Vec<Extent> = Vec::new();
                 for round in 0..60_u64 {
                     let mut txn = store.begin();
-                    let new = txn.alloc(AllocRequest::bytes(1 + round * 977 % 30_000).owner(task)).await.unwrap();
+                    let new =
+                        txn.alloc(AllocRequest::bytes(1 + round * 977 % 30_000).owner(task)).await.unwrap();
                     store.write_at(&new, 0, &task.to_le_bytes()).await.unwrap();
                     txn.write(&new, 64, &round.to_le_bytes()).await.unwrap();
                     if round % 3 == 2 {

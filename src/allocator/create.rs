@@ -4,9 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::offload::offload;
-use crate::device::{Clock, Device, FileDevice, FileDeviceOptions, Port, Purpose, SystemClock, detect_medium};
+use crate::device::{
+    Clock, Device, FileDevice, FileDeviceOptions, Port, Purpose, SystemClock, detect_medium,
+};
 use crate::error::{Error, IoOperation, Result};
-use crate::format::{BlockReference, GeometryRequest, Layout, MIN_STORE_BYTES, StoreId, StoreState, Superblock};
+use crate::format::{
+    BlockReference, GeometryRequest, Layout, MIN_STORE_BYTES, StoreId, StoreState, Superblock,
+};
 use crate::journal::SuperblockPair;
 use crate::media::Medium;
 

@@ -67,7 +67,11 @@ impl Inner {
                 if header.kind == HeaderKind::None || header.pages > start + len - page {
                     let (leaf, offset) = layout.header_place(number, page);
                     let offset = self.journal.leaf_offset(leaf) + u64::from(offset);
-                    return Err(Error::corrupt(Structure::PageHeader, offset, "pages in use without a header"));
+                    return Err(Error::corrupt(
+                        Structure::PageHeader,
+                        offset,
+                        "pages in use without a header",
+                    ));
                 }
                 let extent = Extent {
                     offset: layout.page_offset(number, page),

@@ -128,12 +128,7 @@ impl Allocator {
             let (journal, report, space) = Journal::open(port, options, replay, super::load::load_space)?;
             let core = Core { space, reserved: HashMap::new(), claimed: HashSet::new() };
             let maintenance = Maintenance::start(&journal)?;
-            let inner = Inner {
-                journal,
-                core: Mutex::new(core),
-                locks: RangeLocks::default(),
-                maintenance,
-            };
+            let inner = Inner { journal, core: Mutex::new(core), locks: RangeLocks::default(), maintenance };
             Ok((Self { inner: Arc::new(inner) }, report))
         })
         .await

@@ -82,7 +82,8 @@ impl Transaction {
                         len: pages * u64::from(layout.page_bytes()),
                         generation: reservation.generation,
                     };
-                    core.reserved.insert(extent.offset, Reserved { reservation, owner, extent, data_number: 0 });
+                    core.reserved
+                        .insert(extent.offset, Reserved { reservation, owner, extent, data_number: 0 });
                     self.allocated.push(extent);
                     return Ok(extent);
                 }
@@ -165,7 +166,8 @@ impl Transaction {
             if let Some((segment, _)) = self.inner.layout().page_at(self.page_start(offset)) {
                 self.inner.ensure_loaded(segment).await?;
             }
-            let extent = self.inner.offload(move |inner| inner.find_containing(&inner.core(), offset, len)).await?;
+            let extent =
+                self.inner.offload(move |inner| inner.find_containing(&inner.core(), offset, len)).await?;
             self.check_own_view(&self.inner.core(), &extent)?;
             accepted.push((extent, write));
         }
@@ -215,7 +217,8 @@ impl Transaction {
     pub fn journal_bytes(&self) -> u64 {
         let layout = self.inner.layout();
         let pages = |len: u64| u32::try_from(len / u64::from(layout.page_bytes())).unwrap_or(u32::MAX);
-        let lens = self.allocated.iter().chain(self.freed.iter().map(|(extent, _)| extent)).map(|extent| extent.len);
+        let lens =
+            self.allocated.iter().chain(self.freed.iter().map(|(extent, _)| extent)).map(|extent| extent.len);
         let (mut changes, mut bytes) = (0, 0);
         for len in lens {
             let (more_changes, more_bytes) = Space::change_bound(layout, pages(len));
@@ -230,7 +233,8 @@ impl Transaction {
 
     /// What bringing the frontier up to this transaction's segments may cost.
     fn frontier_bound(&self, layout: &Layout) -> (usize, usize) {
-        let last = self.allocated.iter().filter_map(|extent| layout.page_at(extent.offset)).map(|(s, _)| s).max();
+        let last =
+            self.allocated.iter().filter_map(|extent| layout.page_at(extent.offset)).map(|(s, _)| s).max();
         let frontier = self.inner.core().space.committed_frontier();
         let skipped = last.map_or(0, |last| (last + 1).saturating_sub(frontier)) as usize;
         (2 * skipped, 2 * skipped * crate::format::SEGMENT_RECORD_BYTES)
@@ -263,8 +267,11 @@ impl Transaction {
         }
 
         let permit = journal.claim_space(needed).await?;
-        let ranges: Vec<_> =
-            self.staged.iter().map(|write| inner.block_range(write.offset, write.data.len() as u64)).collect();
+        let ranges: Vec<_> = self
+            .staged
+            .iter()
+            .map(|write| inner.block_range(write.offset, write.data.len() as u64))
+            .collect();
         // Held until the bytes are in the overlay: no direct write comes between a block's image and its record.
         let guard = if ranges.is_empty() { None } else { Some(inner.locks.lock(ranges).await) };
         let mut bases = HashMap::new();
@@ -346,9 +353,10 @@ impl Transaction {
         for write in &self.staged {
             let end = (write.offset + write.data.len() as u64).div_ceil(block_bytes);
             let blocks = write.offset / block_bytes..end;
-            unread.extend(blocks.filter(|block| {
-                !overlay.contains(BlockId::Caller(*block)) && !bases.contains_key(block)
-            }));
+            unread
+                .extend(blocks.filter(|block| {
+                    !overlay.contains(BlockId::Caller(*block)) && !bases.contains_key(block)
+                }));
         }
         if unread.is_empty() {
             return Ok(());
@@ -397,12 +405,14 @@ impl Transaction {
         }
         let appender = inner.journal.appender()?;
         let block_bytes = u64::from(inner.layout().block_bytes());
-        let resident = self.touched_leaves().iter().all(|leaf| appender.is_resident(BlockId::Metadata(leaf.0)))
-            && self.staged.iter().all(|write| {
-                let end = (write.offset + write.data.len() as u64).div_ceil(block_bytes);
-                (write.offset / block_bytes..end)
-                    .all(|block| appender.is_resident(BlockId::Caller(block)) || bases.contains_key(&block))
-            });
+        let resident =
+            self.touched_leaves().iter().all(|leaf| appender.is_resident(BlockId::Metadata(leaf.0)))
+                && self.staged.iter().all(|write| {
+                    let end = (write.offset + write.data.len() as u64).div_ceil(block_bytes);
+                    (write.offset / block_bytes..end).all(|block| {
+                        appender.is_resident(BlockId::Caller(block)) || bases.contains_key(&block)
+                    })
+                });
         if !resident {
             return Ok(Published::NotResident);
         }

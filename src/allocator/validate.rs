@@ -52,7 +52,10 @@ impl Inner {
             });
         }
         if header.generation != extent.generation {
-            return Err(Error::NotAllocated { offset: extent.offset, reason: "it was freed and the space used again" });
+            return Err(Error::NotAllocated {
+                offset: extent.offset,
+                reason: "it was freed and the space used again",
+            });
         }
         if u64::from(header.pages) * u64::from(layout.page_bytes()) != extent.len {
             return Err(invalid(extent, "the length is another one"));
@@ -66,8 +69,10 @@ impl Inner {
             return Ok(ExtentInfo { extent: reserved.extent, owner: reserved.owner });
         }
         let unknown = Extent { offset, len: 0, generation: 0 };
-        let Some((segment, page)) =
-            self.layout().page_at(offset).filter(|(segment, _)| core.space.segment_numbers().contains(segment))
+        let Some((segment, page)) = self
+            .layout()
+            .page_at(offset)
+            .filter(|(segment, _)| core.space.segment_numbers().contains(segment))
         else {
             return Err(invalid(&unknown, "no extent can start there"));
         };
@@ -75,7 +80,10 @@ impl Inner {
         let len = u64::from(header.pages) * u64::from(self.layout().page_bytes());
         let extent = Extent { offset, len, generation: header.generation };
         if header.kind == HeaderKind::None {
-            return Err(self.find_committed(core, &unknown).err().unwrap_or(Error::Internal("header changed")));
+            return Err(self
+                .find_committed(core, &unknown)
+                .err()
+                .unwrap_or(Error::Internal("header changed")));
         }
         if core.claimed.contains(&offset) {
             return Err(Error::NotAllocated { offset, reason: "an open transaction frees it" });

@@ -38,6 +38,7 @@ const END: u64 = OFFSETOF_RESERVED + 12;
 /// Encoded size of a header.
 pub const GROUP_HEADER_BYTES: usize = 64;
 const _: () = assert!(END as usize == GROUP_HEADER_BYTES);
+pub(super) const FIELDS: &[super::Field] = super::fields::fields!("magic" OFFSETOF_MAGIC, "checksum" OFFSETOF_CHECKSUM, "length" OFFSETOF_LENGTH, "transactions" OFFSETOF_TRANSACTIONS, "epoch" OFFSETOF_EPOCH, "position" OFFSETOF_POSITION, "first_lsn" OFFSETOF_FIRST_LSN, "durable_lsn" OFFSETOF_DURABLE_LSN, "updates" OFFSETOF_UPDATES, "reserved" OFFSETOF_RESERVED; END);
 
 const KIND_BITS: u64 = 3;
 /// Repeating a byte pays off from this length.
@@ -145,10 +146,9 @@ impl GroupHeader {
     /// Whether `group` (header, payload, padding) is what was written, by this store.
     #[must_use]
     pub fn verify(&self, store: &StoreId, group: &[u8]) -> bool {
-        let (Some(reserved), Some(padding)) = (
-            group.get(OFFSETOF_RESERVED as usize..GROUP_HEADER_BYTES),
-            group.get(self.length as usize..),
-        ) else {
+        let (Some(reserved), Some(padding)) =
+            (group.get(OFFSETOF_RESERVED as usize..GROUP_HEADER_BYTES), group.get(self.length as usize..))
+        else {
             return false;
         };
         let mut front = [0; GROUP_HEADER_BYTES];
@@ -260,7 +260,14 @@ impl PayloadEncoder {
     }
 
     /// Adds an update. `ranges` are sorted, disjoint and inside `block`.
-    pub fn push(&mut self, kind: UpdateKind, address: u64, block: &[u8], ranges: &[(u32, u32)], checksum_after: u32) {
+    pub fn push(
+        &mut self,
+        kind: UpdateKind,
+        address: u64,
+        block: &[u8],
+        ranges: &[(u32, u32)],
+        checksum_after: u32,
+    ) {
         let base = match self.previous {
             Some((previous_kind, previous)) if previous_kind == kind => previous,
             _ => 0,
@@ -342,9 +349,10 @@ fn image_patches(block: &[u8]) -> Vec<Patch<'_>> {
     while let Some(zeros) = rest.iter().position(|&byte| byte != 0) {
         let (_, from) = rest.split_at_checked(zeros).unwrap_or((&[], &[]));
         offset += zeros;
-        let len = from.windows(MIN_ZERO_GAP).position(is_zero).unwrap_or_else(|| {
-            from.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1)
-        });
+        let len = from
+            .windows(MIN_ZERO_GAP)
+            .position(is_zero)
+            .unwrap_or_else(|| from.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1));
         let (bytes, after) = from.split_at_checked(len).unwrap_or((from, &[]));
         patches.push(patch(offset, bytes));
         offset += bytes.len();
@@ -365,11 +373,18 @@ pub struct PayloadError {
 /// Decodes the payload of a group (its bytes behind the header, without padding).
 ///
 /// Every patch is inside a block of `block_bytes`; addresses are for the caller to check.
-pub fn decode_payload(payload: &[u8], updates: u32, block_bytes: u32) -> Result<Vec<BlockUpdate<'_>>, PayloadError> {
+pub fn decode_payload(
+    payload: &[u8],
+    updates: u32,
+    block_bytes: u32,
+) -> Result<Vec<BlockUpdate<'_>>, PayloadError> {
     let mut input = payload;
     let mut decoded = Vec::new();
     let mut previous: Option<(UpdateKind, u64)> = None;
-    let at = |input: &[u8], reason| PayloadError { offset: GROUP_HEADER_BYTES + payload.len() - input.len(), reason };
+    let at = |input: &[u8], reason| PayloadError {
+        offset: GROUP_HEADER_BYTES + payload.len() - input.len(),
+        reason,
+    };
     for _ in 0..updates {
         let number = |input: &mut &[u8]| read_varint(input).ok_or_else(|| at(input, "bad number"));
         let tag = number(&mut input)?;
@@ -403,7 +418,8 @@ pub fn decode_payload(payload: &[u8], updates: u32, block_bytes: u32) -> Result<
             let length = number(&mut input)?;
             let (len, fill) = (length >> 1, length & 1 == 1);
             let offset = end.checked_add(gap).filter(|&offset| offset < u64::from(block_bytes));
-            let after = offset.and_then(|o| o.checked_add(len)).filter(|&after| after <= u64::from(block_bytes));
+            let after =
+                offset.and_then(|o| o.checked_add(len)).filter(|&after| after <= u64::from(block_bytes));
             let (Some(offset), Some(after)) = (offset, after) else {
                 return Err(at(input, "patch outside the block"));
             };

@@ -13,6 +13,7 @@ const OFFSETOF_GENERATION: u64 = OFFSETOF_OWNER + 8;
 const OFFSETOF_KIND_AND_PAGES: u64 = OFFSETOF_GENERATION + 4;
 const END: u64 = OFFSETOF_KIND_AND_PAGES + 4;
 const _: () = assert!(END as usize == PAGE_HEADER_BYTES);
+pub(super) const FIELDS: &[super::Field] = super::fields::fields!("owner" OFFSETOF_OWNER, "generation" OFFSETOF_GENERATION, "kind_and_pages" OFFSETOF_KIND_AND_PAGES; END);
 
 const KIND_BITS: u32 = 8;
 
@@ -57,7 +58,9 @@ impl PageHeader {
             pages,
         };
         match header.kind {
-            HeaderKind::None if pages != 0 || header.owner != 0 => Err("a free place has a length or an owner"),
+            HeaderKind::None if pages != 0 || header.owner != 0 => {
+                Err("a free place has a length or an owner")
+            }
             HeaderKind::Buddy if !pages.is_power_of_two() => Err("length is no power of two"),
             HeaderKind::Buddy if header.generation == 0 => Err("generation zero"),
             _ => Ok(header),

@@ -16,8 +16,8 @@ use std::ops::Range;
 
 use super::{
     BLOCK_REFERENCE_BYTES, HEAD_BLOCKS, MAX_BLOCK_BYTES, MAX_JOURNAL_BYTES, MAX_ORDER, MAX_PAGE_BYTES,
-    MAX_SEGMENT_BYTES, MIN_BLOCK_BYTES, MIN_JOURNAL_BYTES, MIN_PAGE_BYTES, MIN_STORE_BYTES, PAGE_HEADER_BYTES,
-    SEGMENT_RECORD_BYTES, SUPERBLOCK_COPIES,
+    MAX_SEGMENT_BYTES, MIN_BLOCK_BYTES, MIN_JOURNAL_BYTES, MIN_PAGE_BYTES, MIN_STORE_BYTES,
+    PAGE_HEADER_BYTES, SEGMENT_RECORD_BYTES, SUPERBLOCK_COPIES,
 };
 use crate::device::DeviceGeometry;
 use crate::error::{Error, Result};
@@ -105,7 +105,9 @@ impl Layout {
             None => {
                 let mut page = request.medium.page_bytes_for_sector(device.sector_bytes).max(MIN_PAGE_BYTES);
                 // A large page on a small device would leave a handful of pages.
-                while page > device.sector_bytes.max(MIN_PAGE_BYTES) && device.len_bytes / u64::from(page) < 256 {
+                while page > device.sector_bytes.max(MIN_PAGE_BYTES)
+                    && device.len_bytes / u64::from(page) < 256
+                {
                     page /= 2;
                 }
                 page
@@ -169,7 +171,9 @@ impl Layout {
                 "a page of {page_bytes} bytes must be a power of two from {block_bytes} to {MAX_PAGE_BYTES}"
             )));
         }
-        if !ring_granule_bytes.is_power_of_two() || !(sector_bytes..=block_bytes).contains(&ring_granule_bytes) {
+        if !ring_granule_bytes.is_power_of_two()
+            || !(sector_bytes..=block_bytes).contains(&ring_granule_bytes)
+        {
             return Err(invalid(format!("a journal granule of {ring_granule_bytes} bytes is not supported")));
         }
         let page = u64::from(page_bytes);
@@ -215,13 +219,15 @@ impl Layout {
         loop {
             blocks = blocks.div_ceil(fan_out);
             interior.push(TreeLevel { offset, blocks });
-            offset = blocks.checked_mul(2 * block).and_then(|b| b.checked_add(offset)).ok_or_else(too_large)?;
+            offset =
+                blocks.checked_mul(2 * block).and_then(|b| b.checked_add(offset)).ok_or_else(too_large)?;
             if blocks == 1 {
                 break;
             }
         }
         let leaves = TreeLevel { offset, blocks: leaf_blocks };
-        let end = leaf_blocks.checked_mul(2 * block).and_then(|b| b.checked_add(offset)).ok_or_else(too_large)?;
+        let end =
+            leaf_blocks.checked_mul(2 * block).and_then(|b| b.checked_add(offset)).ok_or_else(too_large)?;
         let metadata_pages = end.div_ceil(page);
         let page_count = device_bytes / page;
         if metadata_pages >= page_count {
@@ -366,7 +372,8 @@ impl Layout {
     #[must_use]
     pub fn page_at(&self, offset: u64) -> Option<(u32, u32)> {
         let page = offset / u64::from(self.page_bytes);
-        if offset % u64::from(self.page_bytes) != 0 || !(self.metadata_pages..self.page_count).contains(&page) {
+        if offset % u64::from(self.page_bytes) != 0 || !(self.metadata_pages..self.page_count).contains(&page)
+        {
             return None;
         }
         let pages = u64::from(self.pages_per_segment);
@@ -482,10 +489,7 @@ impl Layout {
     #[must_use]
     pub fn header_place(&self, segment: u32, page: u32) -> (LeafAddress, u32) {
         let per_block = self.headers_per_block();
-        (
-            self.header_leaf(segment, u64::from(page / per_block)),
-            page % per_block * PAGE_HEADER_BYTES as u32,
-        )
+        (self.header_leaf(segment, u64::from(page / per_block)), page % per_block * PAGE_HEADER_BYTES as u32)
     }
 
     /// The metadata blocks of a segment: its bitmap, then its page headers.
@@ -554,7 +558,9 @@ mod tests {
     fn structures_do_not_overlap() {
         for len in [MIN_STORE_BYTES, 1 << 20, 1 << 30, 16 << 40, (16 << 40) + 12345] {
             let layout = Layout::plan(&request(len)).unwrap();
-            assert!(layout.superblock_offset(1) + u64::from(layout.block_bytes()) <= layout.witness_offset(1));
+            assert!(
+                layout.superblock_offset(1) + u64::from(layout.block_bytes()) <= layout.witness_offset(1)
+            );
             let mut end = layout.ring_offset() + layout.ring_bytes();
             assert!(layout.witness_offset(1) < layout.ring_offset());
             for level in layout.interior() {

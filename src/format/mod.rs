@@ -6,6 +6,7 @@
 //! Invariants of this floor: no I/O; no panic on any bytes; reserved bytes are written as zero and refused otherwise.
 
 mod checksum;
+mod fields;
 mod group;
 mod header;
 mod layout;
@@ -17,11 +18,13 @@ mod varint;
 mod witness;
 
 pub use checksum::{block_checksum, content_checksum};
+pub use fields::{Field, StructureLayout, structures};
 pub use group::{
-    BlockUpdate, GROUP_HEADER_BYTES, GroupHeader, Patch, PayloadEncoder, PayloadError, UpdateKind, decode_payload,
+    BlockUpdate, GROUP_HEADER_BYTES, GroupHeader, Patch, PayloadEncoder, PayloadError, UpdateKind,
+    decode_payload,
 };
 pub use header::{HeaderKind, PAGE_HEADER_BYTES, PageHeader};
-pub use layout::{GeometryRequest, LeafAddress, Layout, SlotAddress, TreeLevel};
+pub use layout::{GeometryRequest, Layout, LeafAddress, SlotAddress, TreeLevel};
 pub use reference::{BLOCK_REFERENCE_BYTES, BlockReference};
 pub use segment::{Role, SEGMENT_RECORD_BYTES, SegmentRecord};
 pub use state::AllocatorState;

@@ -13,6 +13,8 @@ const OFFSETOF_CHECKSUM: u64 = 0;
 const OFFSETOF_TAG: u64 = 4;
 const END: u64 = 8;
 const _: () = assert!(END as usize == BLOCK_REFERENCE_BYTES);
+pub(super) const FIELDS: &[super::Field] =
+    super::fields::fields!("checksum" OFFSETOF_CHECKSUM, "tag" OFFSETOF_TAG; END);
 
 const TAG_PRESENT: u32 = 1 << 31;
 const TAG_SLOT: u32 = 1 << 30;
@@ -72,8 +74,10 @@ impl BlockReference {
     #[must_use]
     pub fn decode(bytes: &[u8; BLOCK_REFERENCE_BYTES]) -> Option<Self> {
         let bytes = &bytes[..];
-        let reference =
-            Self { checksum: bytes.read_u32_le_at(OFFSETOF_CHECKSUM), tag: bytes.read_u32_le_at(OFFSETOF_TAG) };
+        let reference = Self {
+            checksum: bytes.read_u32_le_at(OFFSETOF_CHECKSUM),
+            tag: bytes.read_u32_le_at(OFFSETOF_TAG),
+        };
         (reference.is_present() || reference == Self::ABSENT).then_some(reference)
     }
 

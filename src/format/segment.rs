@@ -20,6 +20,7 @@ const OFFSETOF_NEXT: u64 = OFFSETOF_PREVIOUS + 4;
 const OFFSETOF_RESERVED: u64 = OFFSETOF_NEXT + 4;
 const END: u64 = OFFSETOF_RESERVED + 40;
 const _: () = assert!(END as usize == SEGMENT_RECORD_BYTES);
+pub(super) const FIELDS: &[super::Field] = super::fields::fields!("role" OFFSETOF_ROLE, "class" OFFSETOF_CLASS, "state" OFFSETOF_STATE, "generation" OFFSETOF_GENERATION, "used_pages" OFFSETOF_USED_PAGES, "extents" OFFSETOF_EXTENTS, "previous" OFFSETOF_PREVIOUS, "next" OFFSETOF_NEXT, "reserved" OFFSETOF_RESERVED; END);
 
 /// How a segment is laid out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -47,6 +47,7 @@ const OFFSETOF_GENERATION: u64 = OFFSETOF_NEXT_LSN + 8;
 const OFFSETOF_ROOT: u64 = OFFSETOF_GENERATION + 8;
 const END: usize = OFFSETOF_ROOT as usize + BLOCK_REFERENCE_BYTES;
 const _: () = assert!(END == 168 && END <= super::MIN_BLOCK_BYTES as usize);
+pub(super) const FIELDS: &[super::Field] = super::fields::fields!("magic" OFFSETOF_MAGIC, "checksum" OFFSETOF_CHECKSUM, "version" OFFSETOF_VERSION, "store_id" OFFSETOF_STORE_ID, "compatible" OFFSETOF_COMPATIBLE, "incompatible" OFFSETOF_INCOMPATIBLE, "read_only_compatible" OFFSETOF_READ_ONLY_COMPATIBLE, "sequence" OFFSETOF_SEQUENCE, "epoch" OFFSETOF_EPOCH, "state" OFFSETOF_STATE, "medium" OFFSETOF_MEDIUM, "reserved" OFFSETOF_RESERVED_0, "device_bytes" OFFSETOF_DEVICE_BYTES, "sector_bytes" OFFSETOF_SECTOR_BYTES, "block_bytes" OFFSETOF_BLOCK_BYTES, "page_bytes" OFFSETOF_PAGE_BYTES, "ring_granule_bytes" OFFSETOF_RING_GRANULE_BYTES, "segment_bytes" OFFSETOF_SEGMENT_BYTES, "ring_bytes" OFFSETOF_RING_BYTES, "created_unix_seconds" OFFSETOF_CREATED, "tail_position" OFFSETOF_TAIL_POSITION, "tail_lsn" OFFSETOF_TAIL_LSN, "next_lsn" OFFSETOF_NEXT_LSN, "generation" OFFSETOF_GENERATION, "root" OFFSETOF_ROOT; END as u64);
 
 /// Whether the store was closed in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,7 +235,9 @@ impl Superblock {
         let epoch = block.read_u64_le_at(OFFSETOF_EPOCH);
         if tail_position % u64::from(layout.ring_granule_bytes()) != 0
             || tail_lsn >= next_lsn
-            || [tail_position, next_lsn, generation, sequence, epoch].into_iter().any(|counter| counter >= FAR)
+            || [tail_position, next_lsn, generation, sequence, epoch]
+                .into_iter()
+                .any(|counter| counter >= FAR)
         {
             return Err(damaged("checkpoint fields out of range"));
         }

@@ -15,6 +15,7 @@ const OFFSETOF_EPOCH: u64 = OFFSETOF_CHECKSUM + 4;
 const OFFSETOF_LSN: u64 = OFFSETOF_EPOCH + 8;
 const OFFSETOF_POSITION: u64 = OFFSETOF_LSN + 8;
 const END: usize = OFFSETOF_POSITION as usize + 8;
+pub(super) const FIELDS: &[super::Field] = super::fields::fields!("magic" OFFSETOF_MAGIC, "checksum" OFFSETOF_CHECKSUM, "epoch" OFFSETOF_EPOCH, "durable_lsn" OFFSETOF_LSN, "position" OFFSETOF_POSITION; END as u64);
 
 /// A note of durability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

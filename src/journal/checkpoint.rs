@@ -144,7 +144,11 @@ impl Journal {
             self.port.flush()?;
         }
         for (block, content) in caller {
-            self.port.write(block * u64::from(self.layout.block_bytes()), content, Purpose::CallerCheckpoint)?;
+            self.port.write(
+                block * u64::from(self.layout.block_bytes()),
+                content,
+                Purpose::CallerCheckpoint,
+            )?;
         }
         let completed = self.data.completed();
         self.port.flush()?;
@@ -169,9 +173,10 @@ impl Journal {
             }
             if self.overlay.len() > self.options.cached_blocks + state.dirty.len() {
                 let pinned_below = 1 + self.layout.table_blocks();
-                self.overlay.evict(self.options.cached_blocks / 2 + state.dirty.len(), |id| {
-                    matches!(id, BlockId::Metadata(leaf) if leaf < pinned_below)
-                });
+                self.overlay.evict(
+                    self.options.cached_blocks / 2 + state.dirty.len(),
+                    |id| matches!(id, BlockId::Metadata(leaf) if leaf < pinned_below),
+                );
             }
             state.dirty_since = self.port.clock().monotonic();
         }
@@ -234,9 +239,11 @@ impl Journal {
         }
         self.wake.stop();
         let closed = self.checkpoint_locked(&mut superblocks).and_then(|()| {
-            superblocks.publish(&self.port, |superblock| superblock.state = StoreState::Clean).inspect_err(|error| {
-                self.port.poison(error.clone());
-            })
+            superblocks.publish(&self.port, |superblock| superblock.state = StoreState::Clean).inspect_err(
+                |error| {
+                    self.port.poison(error.clone());
+                },
+            )
         });
         self.fail_waiting();
         closed

@@ -125,9 +125,11 @@ impl Appender<'_> {
         let journal = self.journal;
         let block_bytes = u64::from(journal.layout.block_bytes());
         let missing = record.metadata.iter().any(|write| !self.is_resident(BlockId::Metadata(write.leaf.0)))
-            || record.caller.iter().flat_map(|(offset, bytes)| blocks(*offset, bytes.len(), block_bytes)).any(
-                |block| !self.is_resident(BlockId::Caller(block)) && !record.bases.contains_key(&block),
-            );
+            || record
+                .caller
+                .iter()
+                .flat_map(|(offset, bytes)| blocks(*offset, bytes.len(), block_bytes))
+                .any(|block| !self.is_resident(BlockId::Caller(block)) && !record.bases.contains_key(&block));
         if missing {
             return Err(Error::Internal("a block to be changed is not in memory"));
         }
@@ -183,7 +185,9 @@ impl Journal {
         let block_bytes = u64::from(self.layout.block_bytes());
         let images: usize = caller
             .iter()
-            .map(|&(offset, len)| blocks(offset, usize::try_from(len).unwrap_or(usize::MAX), block_bytes).count())
+            .map(|&(offset, len)| {
+                blocks(offset, usize::try_from(len).unwrap_or(usize::MAX), block_bytes).count()
+            })
             .sum();
         let image = PayloadEncoder::update_bound(1, self.layout.block_bytes() as usize);
         let metadata = metadata_changes * PayloadEncoder::update_bound(1, 0) + metadata_bytes;
@@ -222,7 +226,8 @@ impl Journal {
                 block.image_round = round;
                 image
             });
-            let (start, end) = (u32::try_from(start).unwrap_or(0), u32::try_from(start + part.len()).unwrap_or(0));
+            let (start, end) =
+                (u32::try_from(start).unwrap_or(0), u32::try_from(start + part.len()).unwrap_or(0));
             state.open.touch(id, start, end, image.unwrap_or(false));
             state.dirty.insert(id);
         }
@@ -265,7 +270,8 @@ impl Journal {
             return Err(Error::TransactionTooLarge { needed: bytes, max });
         }
         let granules = bytes.div_ceil(u64::from(self.layout.ring_granule_bytes()));
-        let granules = u32::try_from(granules).map_err(|_| Error::TransactionTooLarge { needed: bytes, max })?;
+        let granules =
+            u32::try_from(granules).map_err(|_| Error::TransactionTooLarge { needed: bytes, max })?;
         let claimed = match self.space.try_acquire_many(granules) {
             Ok(permit) => permit,
             Err(_) => {

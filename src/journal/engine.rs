@@ -246,6 +246,7 @@ impl Journal {
             return false;
         }
         let block = u64::from(self.layout.block_bytes());
-        (offset / block..=(offset + len - 1) / block).any(|block| self.overlay.contains(BlockId::Caller(block)))
+        (offset / block..=(offset + len - 1) / block)
+            .any(|block| self.overlay.contains(BlockId::Caller(block)))
     }
 }

@@ -27,8 +27,8 @@ use super::tree::ChecksumTree;
 use crate::device::Port;
 use crate::error::{Error, Result, Structure};
 use crate::format::{
-    BlockUpdate, GROUP_HEADER_BYTES, GroupHeader, Layout, LeafAddress, Patch, PayloadEncoder, StoreState, UpdateKind,
-    content_checksum, decode_payload,
+    BlockUpdate, GROUP_HEADER_BYTES, GroupHeader, Layout, LeafAddress, Patch, PayloadEncoder, StoreState,
+    UpdateKind, content_checksum, decode_payload,
 };
 
 /// What replay found and did.
@@ -106,7 +106,12 @@ impl Journal {
         Ok((Arc::new(journal), report, inspected))
     }
 
-    fn assemble(port: Arc<Port>, options: JournalOptions, superblocks: &SuperblockPair, scan: &JournalScan) -> Self {
+    fn assemble(
+        port: Arc<Port>,
+        options: JournalOptions,
+        superblocks: &SuperblockPair,
+        scan: &JournalScan,
+    ) -> Self {
         let superblock = superblocks.current();
         let layout = Arc::new(superblock.layout.clone());
         // LSNs that a dropped tail may have used are not used again: it had fewer transactions than the ring has bytes.
@@ -165,7 +170,8 @@ impl Journal {
         for group in proven {
             self.apply_group(group, report)?;
         }
-        let proven_lsn = proven.last().map_or(superblocks.current().tail_lsn, |group| group.header.last_lsn());
+        let proven_lsn =
+            proven.last().map_or(superblocks.current().tail_lsn, |group| group.header.last_lsn());
         self.lock(&self.writer).durable_lsn = proven_lsn;
         let mut snapshot = self.snapshot_dirty(&mut self.lock(&self.state), proven_lsn)?;
         snapshot.position = last.map_or(scan.end_position, |group| group.header.position);
@@ -231,7 +237,13 @@ impl Journal {
     }
 
     /// Writes the effects of a group that is in the overlay once more, durably, at `position` under a new epoch.
-    fn restate(&self, group: &ScannedGroup, epoch: u64, position: u64, durable_lsn: u64) -> Result<GroupHeader> {
+    fn restate(
+        &self,
+        group: &ScannedGroup,
+        epoch: u64,
+        position: u64,
+        durable_lsn: u64,
+    ) -> Result<GroupHeader> {
         let mut updates = Vec::new();
         for update in self.decode(group)? {
             let (kind, id) = match update.kind {
@@ -252,7 +264,11 @@ impl Journal {
         let (mut bytes, length, updates) = encoder.finish(self.layout.ring_granule_bytes());
         let header = GroupHeader { length, epoch, position, durable_lsn, updates, ..group.header };
         if bytes.len() as u64 + group.bytes.len() as u64 > self.layout.ring_bytes() {
-            return Err(Error::corrupt(Structure::JournalGroup, group.offset, "group larger than half the journal"));
+            return Err(Error::corrupt(
+                Structure::JournalGroup,
+                group.offset,
+                "group larger than half the journal",
+            ));
         }
         header.seal(&self.store, &mut bytes);
         Ring::new(&self.port, &self.layout).write(position, &bytes)?;

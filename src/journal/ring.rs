@@ -68,7 +68,8 @@ impl<'a> Ring<'a> {
         }
         let start = place / READ_CHUNK_BYTES * READ_CHUNK_BYTES;
         let len = (self.layout.ring_bytes() - start).min(READ_CHUNK_BYTES);
-        self.chunk = self.port.read_vec(self.layout.ring_offset() + start, usize::try_from(len).unwrap_or(0))?;
+        self.chunk =
+            self.port.read_vec(self.layout.ring_offset() + start, usize::try_from(len).unwrap_or(0))?;
         self.chunk_place = start;
         Ok(())
     }

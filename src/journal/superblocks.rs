@@ -3,7 +3,8 @@
 use crate::device::{Port, Purpose};
 use crate::error::{Error, IoOperation, Result, Structure};
 use crate::format::{
-    FORMAT_VERSION, Layout, MAX_BLOCK_BYTES, is_zero, MIN_BLOCK_BYTES, SUPERBLOCK_COPIES, Superblock, SuperblockError,
+    FORMAT_VERSION, Layout, MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, SUPERBLOCK_COPIES, Superblock, SuperblockError,
+    is_zero,
 };
 
 /// What was found at the place of one copy.
@@ -33,14 +34,16 @@ fn read_copy(port: &Port, offset: u64, block_bytes: Option<u32>) -> Result<Super
     }
     let front = port.read_vec(offset, MIN_BLOCK_BYTES as usize)?;
     let Some(claimed) = Superblock::claimed_block_bytes(&front) else {
-        let content = if is_zero(&front) { Err(SuperblockError::Blank) } else { Err(SuperblockError::NoMagic) };
+        let content =
+            if is_zero(&front) { Err(SuperblockError::Blank) } else { Err(SuperblockError::NoMagic) };
         return Ok(SuperblockCopy { offset, content });
     };
     let size = block_bytes.unwrap_or(claimed);
     let plausible = size.is_power_of_two()
         && (MIN_BLOCK_BYTES..=MAX_BLOCK_BYTES).contains(&size)
         && offset + u64::from(size) <= device_bytes;
-    let block = if plausible && size > MIN_BLOCK_BYTES { port.read_vec(offset, size as usize)? } else { front };
+    let block =
+        if plausible && size > MIN_BLOCK_BYTES { port.read_vec(offset, size as usize)? } else { front };
     Ok(SuperblockCopy { offset, content: Superblock::decode(&block, offset) })
 }
 
@@ -54,7 +57,9 @@ pub fn inspect_superblocks(port: &Port) -> Result<[SuperblockCopy; SUPERBLOCK_CO
     }
     let mut block_bytes = MIN_BLOCK_BYTES;
     let mut second = read_copy(port, Layout::superblock_offset_for(block_bytes, 1), Some(block_bytes))?;
-    while matches!(second.content, Err(SuperblockError::NoMagic | SuperblockError::Blank)) && block_bytes < MAX_BLOCK_BYTES {
+    while matches!(second.content, Err(SuperblockError::NoMagic | SuperblockError::Blank))
+        && block_bytes < MAX_BLOCK_BYTES
+    {
         block_bytes *= 2;
         second = read_copy(port, Layout::superblock_offset_for(block_bytes, 1), Some(block_bytes))?;
     }
@@ -70,7 +75,8 @@ impl SuperblockPair {
     pub fn read(port: &Port) -> Result<Self> {
         let len = port.geometry().len_bytes;
         if len < u64::from(MIN_BLOCK_BYTES) {
-            let reason = if len == 0 { "the file is empty".to_owned() } else { format!("{len} bytes are too few") };
+            let reason =
+                if len == 0 { "the file is empty".to_owned() } else { format!("{len} bytes are too few") };
             return Err(Error::NotFreehold { reason });
         }
         let copies = match inspect_superblocks(port) {
@@ -92,7 +98,11 @@ impl SuperblockPair {
         match (&a.content, &b.content) {
             (Ok(a), Ok(b)) => {
                 if a.store_id != b.store_id {
-                    return Err(Error::corrupt(Structure::Superblock, copies[1].offset, "copies of two stores"));
+                    return Err(Error::corrupt(
+                        Structure::Superblock,
+                        copies[1].offset,
+                        "copies of two stores",
+                    ));
                 }
                 // The older copy was flushed before the newer one was issued; the newer one may be in a cache only.
                 let first = usize::from(b.sequence > a.sequence);
@@ -117,7 +127,9 @@ impl SuperblockPair {
                 Error::NotFreehold { reason: "it was never formatted to the end".to_owned() }
             }
             // A newer format may have another checksum rule; damage would hardly hit both copies alike.
-            (Damaged { version: va, .. }, Damaged { version: vb, .. }) if va == vb && *va > FORMAT_VERSION => {
+            (Damaged { version: va, .. }, Damaged { version: vb, .. })
+                if va == vb && *va > FORMAT_VERSION =>
+            {
                 Error::UnsupportedVersion { found: *va, supported: FORMAT_VERSION }
             }
             (Damaged { reason, .. }, _) => Error::corrupt(

@@ -21,7 +21,9 @@ pub fn structure_of(layout: &Layout, leaf: LeafAddress) -> Structure {
         Structure::AllocatorState
     } else if leaf.0 < segments_from {
         Structure::SegmentRecord
-    } else if (leaf.0 - segments_from) % (layout.bitmap_blocks() + layout.header_blocks()) < layout.bitmap_blocks() {
+    } else if (leaf.0 - segments_from) % (layout.bitmap_blocks() + layout.header_blocks())
+        < layout.bitmap_blocks()
+    {
         Structure::Bitmap
     } else {
         Structure::PageHeader
@@ -139,7 +141,11 @@ impl ChecksumTree {
 
     /// Computes the next version of the tree for new contents of some leaves. Nothing is written, and this version
     /// stays in force until [`install`](Self::install).
-    pub(super) fn stage(&mut self, port: &Port, leaves: &[(LeafAddress, Arc<Vec<u8>>)]) -> Result<StagedTree> {
+    pub(super) fn stage(
+        &mut self,
+        port: &Port,
+        leaves: &[(LeafAddress, Arc<Vec<u8>>)],
+    ) -> Result<StagedTree> {
         let generation = self.generation + 1;
         let mut staged = StagedTree {
             root: self.root,
@@ -165,7 +171,13 @@ impl ChecksumTree {
     }
 
     /// Puts the reference to a block's new content into its staged parent; returns where the content goes.
-    fn stage_reference(&mut self, port: &Port, staged: &mut StagedTree, node: Node, content: &[u8]) -> Result<u64> {
+    fn stage_reference(
+        &mut self,
+        port: &Port,
+        staged: &mut StagedTree,
+        node: Node,
+        content: &[u8],
+    ) -> Result<u64> {
         let (level, index) = node;
         let slot = self.reference(port, node)?.unused_slot();
         let offset = self.layout.slot(level, index, slot).offset;

@@ -8,7 +8,8 @@ use super::reserve::Reservation;
 use super::segment::{Segment, SegmentMaps};
 use crate::error::{Error, Result, Structure};
 use crate::format::{
-    AllocatorState, HeaderKind, Layout, PAGE_HEADER_BYTES, PageHeader, Role, SEGMENT_RECORD_BYTES, SegmentRecord,
+    AllocatorState, HeaderKind, Layout, PAGE_HEADER_BYTES, PageHeader, Role, SEGMENT_RECORD_BYTES,
+    SegmentRecord,
 };
 use crate::journal::{MetadataChange, MetadataWrite};
 
@@ -323,7 +324,12 @@ impl Space {
         self.relink(number, changed);
     }
 
-    fn publish_release(&mut self, release: &Release, changed: &mut BTreeSet<u32>, writes: &mut Vec<MetadataWrite>) {
+    fn publish_release(
+        &mut self,
+        release: &Release,
+        changed: &mut BTreeSet<u32>,
+        writes: &mut Vec<MetadataWrite>,
+    ) {
         let Release { segment: number, page, pages, generation } = *release;
         let Some(segment) = self.segment_mut(number) else { return };
         if let Some(maps) = &mut segment.maps {
@@ -371,7 +377,10 @@ impl Space {
 
     fn push_header(&self, segment: u32, page: u32, header: &PageHeader, writes: &mut Vec<MetadataWrite>) {
         let (leaf, offset) = self.layout.header_place(segment, page);
-        writes.push(MetadataWrite { leaf, change: MetadataChange::Bytes { offset, bytes: header.encode().to_vec() } });
+        writes.push(MetadataWrite {
+            leaf,
+            change: MetadataChange::Bytes { offset, bytes: header.encode().to_vec() },
+        });
     }
 
     /// Metadata changes and bytes that one allocation or release can cause, at most: bits, a header, its own record and

@@ -142,18 +142,17 @@ impl Chain {
             let progress = round.progress(position);
             let cut = walker.cut_at(position);
             let torn = if rng.chance(0.3) { cut.torn_sector(&mut rng) } else { None };
-            let choice: Choice =
-                torn.unwrap_or_else(|| cut.choice(crate::disk::Keep::Seed(rng.next_u64())));
+            let choice: Choice = torn.unwrap_or_else(|| cut.choice(crate::disk::Keep::Seed(rng.next_u64())));
             let under_way = round.history.entries.get(progress.acknowledged..progress.started);
-            if under_way.is_none_or(|steps| steps.iter().any(|step| matches!(step, Entry::Overwrite { .. }))) {
+            if under_way.is_none_or(|steps| steps.iter().any(|step| matches!(step, Entry::Overwrite { .. })))
+            {
                 continue;
             }
             if cut.apply(&choice, &disk).is_err() {
                 continue;
             }
             let image = disk.freeze();
-            let judged =
-                round.judge().recover(Arc::clone(&disk) as Arc<dyn Device>, progress, Damage::None);
+            let judged = round.judge().recover(Arc::clone(&disk) as Arc<dyn Device>, progress, Damage::None);
             if let Ok((Verdict::Recovered { steps, .. }, _)) = judged
                 && let Some(state) = round.history.states.get(steps)
             {

@@ -91,7 +91,9 @@ impl Injury {
         match self {
             // A leftover is no damage: it must be passed over.
             Self::StaleGroup => Damage::None,
-            Self::Revert { offset: to } | Self::Misdirect { to, .. } if ring.contains(to) => Damage::JournalBlock,
+            Self::Revert { offset: to } | Self::Misdirect { to, .. } if ring.contains(to) => {
+                Damage::JournalBlock
+            }
             _ => Damage::Some,
         }
     }
@@ -146,7 +148,13 @@ fn stale_group(disk: &Arc<CowDisk>) -> Option<()> {
     let leaf = layout.bitmap_leaf(layout.first_segment(), 0);
     let blank = vec![0; layout.block_bytes() as usize];
     let mut encoder = PayloadEncoder::default();
-    encoder.push(UpdateKind::Metadata, leaf.0, &blank, &[(0, layout.block_bytes())], content_checksum(&blank));
+    encoder.push(
+        UpdateKind::Metadata,
+        leaf.0,
+        &blank,
+        &[(0, layout.block_bytes())],
+        content_checksum(&blank),
+    );
     let (mut bytes, length, updates) = encoder.finish(granule);
     let header = GroupHeader {
         length,

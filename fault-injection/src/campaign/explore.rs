@@ -114,7 +114,10 @@ pub fn explore(round: &Round, seed: u64, tally: &Tally) {
 
 fn is_garbage(choice: &Choice) -> bool {
     choice.tear.is_some_and(|tear| {
-        matches!(tear.kind, TearKind::Garbage(Fill::Random(_) | Fill::Zeros | Fill::Ones) | TearKind::Block(_))
+        matches!(
+            tear.kind,
+            TearKind::Garbage(Fill::Random(_) | Fill::Zeros | Fill::Ones) | TearKind::Block(_)
+        )
     })
 }
 
@@ -219,7 +222,8 @@ impl Explorer<'_> {
         if let Some(expected) = expected_steps
             && expected != steps
         {
-            let message = format!("recovered {steps} steps after a crash in a recovery that had found {expected}");
+            let message =
+                format!("recovered {steps} steps after a crash in a recovery that had found {expected}");
             return Err(fail(Violation { message }));
         }
         if let Some(image) = image {
@@ -264,7 +268,16 @@ impl Explorer<'_> {
                 let mut address = address.clone();
                 address.choices.push(choice);
                 let nest = depth < MAX_DEPTH && self.rng.chance(1.0 / 40.0);
-                self.judge_recovery(&disk, progress, Damage::None, Some(steps), nest, false, depth, &address)?;
+                self.judge_recovery(
+                    &disk,
+                    progress,
+                    Damage::None,
+                    Some(steps),
+                    nest,
+                    false,
+                    depth,
+                    &address,
+                )?;
             }
         }
         Ok(())

@@ -111,7 +111,9 @@ fn cut_once(
     let cut = walker.cut_at(choice.cut);
     let first = cut.pending_writes().first().map_or(choice.cut, |write| write.event());
     let _ = writeln!(story, "power fails at event {} of {}; since the last flush:", choice.cut, trace.len());
-    for (number, event) in trace.events().iter().enumerate().take(choice.cut + 1).skip(first.saturating_sub(4)) {
+    for (number, event) in
+        trace.events().iter().enumerate().take(choice.cut + 1).skip(first.saturating_sub(4))
+    {
         let _ = writeln!(story, "  {number}: {event}");
     }
     let _ = writeln!(story, "kept: {choice}");

@@ -35,12 +35,14 @@ pub fn run_child(path: &Path, seed: u64) -> Result<(), String> {
         .map_err(|error| error.to_string())?;
     runtime.block_on(async {
         let store = Allocator::open(path).await.map_err(|error| error.to_string())?;
-        let extents: Vec<ExtentInfo> = store.extents().try_collect().await.map_err(|error| error.to_string())?;
+        let extents: Vec<ExtentInfo> =
+            store.extents().try_collect().await.map_err(|error| error.to_string())?;
         say(&Line::Ready).map_err(|error| error.to_string())?;
         let store = Arc::new(store);
         let tasks: Vec<_> = (0..TASKS)
             .map(|task| {
-                let mine = extents.iter().copied().filter(|info| info.extent.offset / PAGE_BYTES % TASKS == task);
+                let mine =
+                    extents.iter().copied().filter(|info| info.extent.offset / PAGE_BYTES % TASKS == task);
                 let worker = Worker {
                     store: Arc::clone(&store),
                     rng: Rng::new(seed).fork_numbered("task", task),

@@ -81,7 +81,8 @@ fn kill_one(options: &KillOptions, path: &Path, rng: &mut Rng) -> Result<Vec<Lin
             }
         }
     });
-    let first = receiver.recv_timeout(Duration::from_secs(30)).map_err(|_| "a child did not get ready".to_owned())?;
+    let first =
+        receiver.recv_timeout(Duration::from_secs(30)).map_err(|_| "a child did not get ready".to_owned())?;
     if !matches!(Line::parse(&first), Some(Line::Ready)) {
         return Err(format!("a child began with '{first}'"));
     }

@@ -132,7 +132,10 @@ impl Judge<'_> {
             + stats.reserved_bytes
             + stats.pending_bytes
             + stats.metadata_bytes;
-        if sum != stats.device_bytes || stats.allocated_bytes != allocated || stats.extents != extents.len() as u64 {
+        if sum != stats.device_bytes
+            || stats.allocated_bytes != allocated
+            || stats.extents != extents.len() as u64
+        {
             return violation(format!(
                 "counters drifted: {allocated} bytes in {} extents by recount, {stats:?}",
                 extents.len()
@@ -178,7 +181,9 @@ impl Judge<'_> {
                 Err(error) => return violation(format!("{extent:?} cannot be read: {error}")),
             };
             let page_bytes = usize::try_from(self.page_bytes).unwrap_or(1);
-            for (number, (page, expected)) in bytes.chunks_exact(page_bytes).zip(held.pages.iter()).enumerate() {
+            for (number, (page, expected)) in
+                bytes.chunks_exact(page_bytes).zip(held.pages.iter()).enumerate()
+            {
                 if under_way.contains(&(extent.offset, number)) {
                     continue;
                 }
@@ -213,8 +218,14 @@ impl Judge<'_> {
     }
 
     /// The recovered store goes on working: a transaction, an orderly end, and the next opening finds just that.
-    pub fn exercise(&self, store: &Allocator, device: Arc<dyn Device>, steps: usize) -> Result<(), Violation> {
-        let fail = |what: &str, error: Error| Violation { message: format!("after recovery, {what}: {error}") };
+    pub fn exercise(
+        &self,
+        store: &Allocator,
+        device: Arc<dyn Device>,
+        steps: usize,
+    ) -> Result<(), Violation> {
+        let fail =
+            |what: &str, error: Error| Violation { message: format!("after recovery, {what}: {error}") };
         let mut expected: Vec<ExtentInfo> = self
             .history
             .states
@@ -228,7 +239,9 @@ impl Judge<'_> {
         }
         match executor::run(transaction.alloc(AllocRequest::bytes(1).owner(u64::MAX)))? {
             Ok(extent) => {
-                if expected.iter().any(|info| info.extent.offset < extent.end() && extent.offset < info.extent.end())
+                if expected
+                    .iter()
+                    .any(|info| info.extent.offset < extent.end() && extent.offset < info.extent.end())
                 {
                     return violation(format!("after recovery, {extent:?} was handed out twice"));
                 }
@@ -248,8 +261,8 @@ impl Judge<'_> {
         if !report.was_clean {
             return violation("after recovery and an orderly end, the store was not clean");
         }
-        let extents: Vec<ExtentInfo> = executor::run(again.extents().try_collect())?
-            .map_err(|error| fail("listing failed", error))?;
+        let extents: Vec<ExtentInfo> =
+            executor::run(again.extents().try_collect())?.map_err(|error| fail("listing failed", error))?;
         if extents != expected {
             return violation(format!("after an orderly end: {extents:?} in place of {expected:?}"));
         }

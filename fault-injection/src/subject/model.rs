@@ -63,7 +63,10 @@ impl State {
             Entry::Format => {}
             Entry::Transaction(effects) => {
                 for extent in &effects.freed {
-                    next.extents.remove(&extent.offset);
+                    // The offset may be another extent's by now, when acknowledgements were told out of order.
+                    if next.extents.get(&extent.offset).is_some_and(|held| held.info.extent == *extent) {
+                        next.extents.remove(&extent.offset);
+                    }
                 }
                 for (info, tag) in &effects.allocated {
                     let count = usize::try_from(info.extent.len / page_bytes).unwrap_or(0);

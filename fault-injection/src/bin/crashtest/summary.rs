@@ -82,7 +82,11 @@ impl Summary {
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         let rows = [
-            ("workloads", self.workloads, "each formatted, or continued from a crash state of the one before"),
+            (
+                "workloads",
+                self.workloads,
+                "each formatted, or continued from a crash state of the one before",
+            ),
             ("I/O points", self.io_points, "writes and flushes of the workloads"),
             ("  of them cut", self.io_points_cut, "power failed there at least once"),
             ("crash states", self.crash_states, "images that a power cut may leave"),

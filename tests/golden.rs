@@ -1,0 +1,105 @@
+//! Goal: stores of every version of the format stay readable, and the same steps give the same bytes. Method: images of
+//! each version lie in `tests/golden`; they are opened, and those of the current version are also made again.
+//!
+//! `FREEHOLD_WRITE_GOLDEN=1 cargo test --test golden` writes the images of the current version, after a change of version.
+
+use freehold::device::{Device, DeviceGeometry, ManualClock, Purpose};
+use freehold::{AllocRequest, Allocator, Extent, ExtentInfo, FormatOptions, OpenOptions};
+use futures_util::TryStreamExt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+const LEN: usize = 256 << 10;
+
+#[derive(Debug)]
+struct Memory(Mutex<Vec<u8>>);
+
+impl Device for Memory {
+    fn geometry(&self) -> DeviceGeometry {
+        DeviceGeometry { len_bytes: LEN as u64, sector_bytes: 512, physical_block_bytes: 512 }
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        buf.copy_from_slice(&self.0.lock().unwrap()[offset as usize..][..buf.len()]);
+        Ok(())
+    }
+    fn write_at(&self, offset: u64, data: &[u8], _: Purpose) -> io::Result<()> {
+        self.0.lock().unwrap()[offset as usize..][..data.len()].copy_from_slice(data);
+        Ok(())
+    }
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn discard(&self, _: u64, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+    fn preallocate(&self, _: u64, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+    fn may_block(&self) -> bool {
+        false
+    }
+}
+
+/// The steps behind the images. Extents a and c stay, b is freed.
+async fn make(close: bool) -> Vec<u8> {
+    let device = Arc::new(Memory(Mutex::new(vec![0; LEN])));
+    let format = FormatOptions::new().store_id(*b"the golden store").clock(Arc::new(ManualClock::default()));
+    format.format_device(device.clone()).await.unwrap();
+    let options = OpenOptions::new().clock(Arc::new(ManualClock::default()));
+    let (store, _) = options.open_device(device.clone()).await.unwrap();
+    let mut txn = store.begin();
+    let a = txn.alloc(AllocRequest::bytes(8192).owner(0xa)).await.unwrap();
+    let b = txn.alloc(AllocRequest::bytes(100).owner(0xb)).await.unwrap();
+    store.write_at(&a, 0, b"written directly").await.unwrap();
+    txn.write(&a, 4096, b"through the journal").await.unwrap();
+    txn.commit().await.unwrap();
+    store.checkpoint().await.unwrap();
+    let mut txn = store.begin();
+    txn.free(&b).await.unwrap();
+    txn.alloc(AllocRequest::bytes(16384).owner(0xc)).await.unwrap();
+    txn.write(&a, 4100, b"changed").await.unwrap();
+    txn.commit().await.unwrap();
+    if close {
+        store.close().await.unwrap();
+    }
+    drop(store);
+    device.0.lock().unwrap().clone()
+}
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+async fn check_content(image: Vec<u8>, clean: bool) {
+    let device = Arc::new(Memory(Mutex::new(image)));
+    let (store, report): (Allocator, _) = OpenOptions::new().open_device(device).await.unwrap();
+    assert_eq!((report.was_clean, report.transactions), (clean, if clean { 0 } else { 1 }));
+    let extents: Vec<ExtentInfo> = store.extents().try_collect().await.unwrap();
+    let owners: Vec<(u64, u64)> = extents.iter().map(|info| (info.owner, info.extent.len)).collect();
+    assert_eq!(owners, [(0xa, 8192), (0xc, 16384)]);
+    let a: Extent = extents[0].extent;
+    assert_eq!(store.read_at(&a, 0, 16).await.unwrap(), b"written directly");
+    assert_eq!(store.read_at(&a, 4096, 19).await.unwrap(), b"throchanged journal");
+}
+
+#[tokio::test]
+async fn images_of_version_1_are_readable() {
+    for (name, clean) in [("v1-clean.img", true), ("v1-needs-replay.img", false)] {
+        check_content(std::fs::read(path(name)).unwrap(), clean).await;
+    }
+}
+
+#[tokio::test]
+async fn the_same_steps_give_the_same_bytes() {
+    for (name, close) in [("v1-clean.img", true), ("v1-needs-replay.img", false)] {
+        let image = make(close).await;
+        assert_eq!(image, make(close).await, "two runs differ");
+        if std::env::var_os("FREEHOLD_WRITE_GOLDEN").is_some() {
+            std::fs::write(path(name), &image).unwrap();
+        }
+        let golden = std::fs::read(path(name)).unwrap();
+        let at = image.iter().zip(&golden).position(|(new, old)| new != old);
+        assert_eq!(at, None, "{name} differs");
+    }
+}
