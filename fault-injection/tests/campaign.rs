@@ -18,7 +18,9 @@ use freehold::device::Device;
 fn a_short_campaign_breaks_no_rule() {
     let tally = Tally::new(Duration::from_secs(8));
     let next = AtomicU64::new(0);
-    run_chains(&Settings { seed: 77, operations: OPERATIONS }, &tally, || next.fetch_add(1, Ordering::Relaxed));
+    run_chains(&Settings { seed: 77, operations: OPERATIONS }, &tally, || {
+        next.fetch_add(1, Ordering::Relaxed)
+    });
     assert!(tally.failures().is_empty(), "{:?}", tally.failures());
     assert!(tally.distinct_states.get() > 1000);
     assert_eq!(tally.io_points.get(), tally.io_points_cut.get());

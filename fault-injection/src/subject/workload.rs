@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use super::judge::Violation;
 use super::model::{Effects, Entry, History, Progress};
 use super::payload;
-use crate::disk::{ErrorCode, Fault, FaultPlan, SimDisk, When};
+use crate::disk::{ErrorCode, Fault, FaultPlan, IoKind, SimDisk, When};
 use crate::executor;
 use crate::rng::Rng;
 
@@ -293,8 +293,12 @@ impl Workload {
         let store = self.store()?;
         self.started(1);
         let code = if self.rng.chance(0.7) { ErrorCode::Io } else { ErrorCode::NoSpace };
-        let nth = self.rng.below(8);
-        self.disk.set_faults(FaultPlan::one(When::any().nth(nth), Fault::Fail(code)));
+        let when = if self.rng.chance(0.5) {
+            When::kind(IoKind::Flush).nth(self.rng.below(3))
+        } else {
+            When::any().nth(self.rng.below(8))
+        };
+        self.disk.set_faults(FaultPlan::one(when, Fault::Fail(code)));
         let prepared = executor::run(plan.prepare(&store, self.shape.page_bytes))?;
         let Ok((transaction, mut effects)) = prepared else { return Ok(()) };
         let outcome = executor::run(transaction.commit())?;
