@@ -26,3 +26,8 @@ pub use allocator::{
 pub use error::{Error, Result};
 pub use journal::ReplayReport;
 pub use media::Medium;
+
+/// The examples of the README are compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct ReadmeExamples;

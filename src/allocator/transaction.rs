@@ -439,6 +439,8 @@ impl Transaction {
                 if result.is_ok() && !releases.is_empty() {
                     inner.core().space.reclaim(&releases);
                 }
+                // Whoever is told may drop the last handle, and expects the store to be closed then.
+                drop(inner);
                 // Somebody who dropped the commit does not want to know.
                 let _ = sender.send(result);
             })

@@ -21,11 +21,16 @@ impl Inner {
     pub(super) fn read_header(&self, segment: u32, page: u32) -> Result<PageHeader> {
         let (leaf, offset) = self.layout().header_place(segment, page);
         let block = self.journal.read_leaf(leaf)?;
+        let end = self.layout().usable_range(segment).end;
         block
             .get(offset as usize..)
             .and_then(|rest| rest.first_chunk::<PAGE_HEADER_BYTES>())
             .ok_or("short block")
             .and_then(PageHeader::decode)
+            .and_then(|header| {
+                let fits = header.pages <= end.saturating_sub(page) && page % header.pages.max(1) == 0;
+                if fits { Ok(header) } else { Err("extent misaligned, or beyond its segment") }
+            })
             .map_err(|reason| {
                 let offset = self.journal.leaf_offset(leaf) + u64::from(offset);
                 Error::corrupt(Structure::PageHeader, offset, reason)
@@ -59,6 +64,11 @@ impl Inner {
         }
         if u64::from(header.pages) * u64::from(layout.page_bytes()) != extent.len {
             return Err(invalid(extent, "the length is another one"));
+        }
+        let maps = core.space.segment(segment).and_then(|segment| segment.maps.as_ref());
+        if maps.is_some_and(|maps| !maps.committed.is_run_used(page, header.pages)) {
+            let offset = self.journal.leaf_offset(layout.bitmap_leaf(segment, 0));
+            return Err(Error::corrupt(Structure::Bitmap, offset, "pages of an extent are not in use"));
         }
         Ok((Release { segment, page, pages: header.pages, generation: header.generation }, header.owner))
     }

@@ -98,7 +98,10 @@ impl Space {
         for number in first..frontier {
             let record = record(number)?;
             let usable = u32::try_from(space.layout.usable_range(number).len()).unwrap_or(u32::MAX);
-            let problem = if record.used_pages > usable || record.extents > record.used_pages {
+            let problem = if record == SegmentRecord::default() && usable > 0 {
+                // What comes under the frontier gets a record: this one was never written, and nothing follows from it.
+                Some("no record below the frontier")
+            } else if record.used_pages > usable || record.extents > record.used_pages {
                 Some("counts beyond the segment")
             } else if record.class.is_some_and(|order| order > space.layout.max_order()) {
                 Some("class beyond the segment")
