@@ -77,5 +77,9 @@ pub fn format_store_id(id: &StoreId) -> String {
 
 /// Whether all bytes are zero.
 pub(crate) fn is_zero(bytes: &[u8]) -> bool {
-    bytes.iter().all(|&byte| byte == 0)
+    // Equal to itself moved by one byte: a comparison of memory, which is fast in every profile.
+    match bytes.split_first() {
+        Some((&first, rest)) => first == 0 && bytes.starts_with(rest),
+        None => true,
+    }
 }

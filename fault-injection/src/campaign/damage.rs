@@ -98,6 +98,18 @@ impl Injury {
         }
     }
 
+    /// Whether it hits a copy of the superblock.
+    #[must_use]
+    pub fn touches_superblock(&self) -> bool {
+        let copies = |offset: u64| offset < 4096 || (8192..12288).contains(&offset);
+        match *self {
+            Self::Flip { offset, .. } | Self::Revert { offset } | Self::Misdirect { to: offset, .. } => {
+                copies(offset)
+            }
+            Self::StaleGroup => false,
+        }
+    }
+
     /// Injures the image. `None` when there is nothing to injure.
     pub fn apply(&self, round: &Round, disk: &Arc<CowDisk>) -> Option<()> {
         let block = 4096;

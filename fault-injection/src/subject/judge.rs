@@ -92,7 +92,7 @@ impl Judge<'_> {
             Damage::None => progress.acknowledged,
             Damage::Some | Damage::JournalBlock if report.torn_tail => 0,
             Damage::Some => progress.acknowledged,
-            Damage::JournalBlock => progress.acknowledged.saturating_sub(GROUP_LIMIT),
+            Damage::JournalBlock => self.before_last_group(progress.acknowledged),
         };
         let mut nearest = None;
         for steps in (lowest..=progress.started).rev() {
@@ -115,6 +115,14 @@ impl Judge<'_> {
             return Ok((Verdict::Refused("a state from before this history".to_owned()), None));
         }
         violation(nearest.unwrap_or_else(|| self.explain_extents(&extents, lowest, progress)))
+    }
+
+    /// The fewest steps that are left when the last group before `steps` vanishes. Direct writes after it stay.
+    fn before_last_group(&self, steps: usize) -> usize {
+        let entries = self.history.entries.get(..steps).unwrap_or(&[]);
+        let mut transactions =
+            entries.iter().enumerate().rev().filter(|(_, entry)| matches!(entry, Entry::Transaction(_)));
+        transactions.nth(GROUP_LIMIT - 1).map_or(0, |(at, _)| at)
     }
 
     fn refused(&self, error: &Error, damage: Damage) -> Result<(Verdict, Option<Allocator>), Violation> {

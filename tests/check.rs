@@ -1,0 +1,234 @@
+//! Goal: `check` finds every contradiction in metadata whose checksums are right, and says which.
+//!
+//! Method: metadata is changed through the journal itself, so that every block and group is well formed and only the
+//! meaning is wrong. Each sabotage is checked twice: while it is in the journal, and after a checkpoint put it in place.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test stops at the first surprise")]
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use freehold::device::{Device, FileDeviceOptions, Port, SystemClock};
+use freehold::format::{
+    AllocatorState, HeaderKind, Layout, LeafAddress, PageHeader, Role, SEGMENT_RECORD_BYTES, SegmentRecord,
+};
+use freehold::inspect::{CheckReport, check};
+use freehold::journal::{Journal, JournalOptions, MetadataChange, MetadataWrite, Record, Replay};
+use freehold::{AllocRequest, Allocator, Extent, FormatOptions};
+
+/// A store as it is, and what to do to it.
+struct Target<'a> {
+    journal: &'a Journal,
+    layout: &'a Layout,
+    extents: &'a [Extent],
+    writes: Vec<MetadataWrite>,
+}
+
+impl Target<'_> {
+    fn bytes(&mut self, (leaf, offset): (LeafAddress, u32), bytes: Vec<u8>) {
+        self.writes.push(MetadataWrite { leaf, change: MetadataChange::Bytes { offset, bytes } });
+    }
+
+    fn place(&self, extent: usize) -> (u32, u32) {
+        self.layout.page_at(self.extents[extent].offset).unwrap()
+    }
+
+    fn bit(&mut self, segment: u32, page: u32, set: bool) {
+        let change = MetadataChange::Bits { first: page, count: 1, set };
+        self.writes.push(MetadataWrite { leaf: self.layout.bitmap_leaf(segment, 0), change });
+    }
+
+    fn header(&mut self, segment: u32, page: u32, header: PageHeader) {
+        self.bytes(self.layout.header_place(segment, page), header.encode().to_vec());
+    }
+
+    fn extent_header(&self, extent: usize) -> PageHeader {
+        let (segment, page) = self.place(extent);
+        let (leaf, offset) = self.layout.header_place(segment, page);
+        let block = self.journal.read_leaf(leaf).unwrap();
+        PageHeader::decode(block[offset as usize..].first_chunk().unwrap()).unwrap()
+    }
+
+    fn record(&mut self, segment: u32, change: impl FnOnce(&mut SegmentRecord)) {
+        let (leaf, offset) = self.layout.record_place(segment);
+        let block = self.journal.read_leaf(leaf).unwrap();
+        let bytes = block[offset as usize..].first_chunk::<SEGMENT_RECORD_BYTES>().unwrap();
+        let mut record = SegmentRecord::decode(bytes).unwrap();
+        change(&mut record);
+        self.bytes((leaf, offset), record.encode().to_vec());
+    }
+
+    fn state(&mut self, change: impl FnOnce(&mut AllocatorState)) {
+        let leaf = self.layout.state_leaf();
+        let mut state = AllocatorState::decode(&self.journal.read_leaf(leaf).unwrap()).unwrap();
+        change(&mut state);
+        self.bytes((leaf, 0), state.encode().to_vec());
+    }
+}
+
+fn read_only(path: &Path) -> Arc<dyn Device> {
+    Arc::new(FileDeviceOptions::new().read_only(true).open(path).unwrap())
+}
+
+fn kinds(report: &CheckReport) -> BTreeSet<&'static str> {
+    report.errors.iter().map(|error| error.kind.name()).collect()
+}
+
+/// A store with two segments in use: the first one partly, by three extents, the other one wholly.
+async fn store(path: &Path) -> Vec<Extent> {
+    FormatOptions::new().page_bytes(4096).segment_bytes(128 << 10).create(path, 1 << 20).await.unwrap();
+    let store = Allocator::open(path).await.unwrap();
+    let mut extents = Vec::new();
+    for bytes in [4096, 8192, 128 << 10, 4096] {
+        let mut txn = store.begin();
+        extents.push(txn.alloc(AllocRequest::bytes(bytes).owner(bytes)).await.unwrap());
+        txn.commit().await.unwrap();
+    }
+    store.close().await.unwrap();
+    extents
+}
+
+async fn sabotage(path: &Path, extents: &[Extent], close: bool, act: fn(&mut Target<'_>)) {
+    let device: Arc<dyn Device> = Arc::new(FileDeviceOptions::new().open(path).unwrap());
+    let port = Arc::new(Port::new(device, Arc::new(SystemClock::default()), false));
+    let (journal, ..) = Journal::open(port, JournalOptions::default(), Replay::InPlace, |_| Ok(())).unwrap();
+    let mut target = Target { journal: &journal, layout: journal.layout(), extents, writes: Vec::new() };
+    act(&mut target);
+    let metadata = target.writes;
+    for write in &metadata {
+        journal.read_leaf(write.leaf).unwrap();
+    }
+    let permit = journal.claim_space(journal.record_bound(metadata.len(), 8192, &[])).await.unwrap();
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let completion = Box::new(move |result: freehold::Result<u64>| sender.send(result).unwrap());
+    let record = Record { metadata, caller: Vec::new(), bases: HashMap::new(), permit, completion };
+    let (_, must_drive) = journal.appender().unwrap().append(record).unwrap();
+    if must_drive {
+        journal.start_driving().await;
+    }
+    receiver.await.unwrap().unwrap();
+    if close {
+        journal.close().unwrap();
+    }
+    while Arc::strong_count(&journal) > 1 {
+        tokio::task::yield_now().await;
+    }
+}
+
+type Case = (&'static str, &'static [&'static str], fn(&mut Target<'_>));
+
+/// What is done, which kinds of errors follow from it, and how it is done.
+const CASES: &[Case] = &[
+    ("nothing", &[], |t| t.record(t.layout.first_segment(), |_| {})),
+    ("a page in use that nobody owns", &["count", "leaked"], |t| {
+        let (segment, page) = t.place(1);
+        // Behind an extent of two pages, with which all pages in front of it are in use.
+        let page = page + 2;
+        t.bit(segment, page, true);
+    }),
+    ("an extent with a free page", &["count", "page_header"], |t| {
+        let (segment, page) = t.place(1);
+        t.bit(segment, page + 1, false);
+    }),
+    ("a bit under the metadata area", &["bitmap"], |t| {
+        let first = t.layout.first_segment();
+        assert!(t.layout.usable_range(first).start > 0);
+        t.bit(first, 0, true);
+    }),
+    ("a header that is gone", &["count", "leaked"], |t| {
+        let (segment, page) = t.place(2);
+        t.header(segment, page, PageHeader::default());
+    }),
+    ("a header under the metadata area", &["page_header"], |t| {
+        let header = t.extent_header(0);
+        t.header(t.layout.first_segment(), 0, header);
+    }),
+    ("an extent that is too long", &["overlap", "page_header"], |t| {
+        let (segment, page) = t.place(0);
+        let header = PageHeader { pages: 64, ..t.extent_header(0) };
+        t.header(segment, page, header);
+    }),
+    ("two owners", &["count", "overlap"], |t| {
+        let (segment, page) = t.place(1);
+        let header = PageHeader { pages: 1, kind: HeaderKind::Buddy, owner: 9, generation: 1 };
+        t.header(segment, page + 1, header);
+    }),
+    ("a header from the future", &["generation"], |t| {
+        let (segment, page) = t.place(0);
+        let header = PageHeader { generation: 1000, ..t.extent_header(0) };
+        t.header(segment, page, header);
+    }),
+    ("a header of an unknown kind", &["page_header"], |t| {
+        let (segment, page) = t.place(0);
+        t.bytes(t.layout.header_place(segment, page), vec![0xee; 16]);
+    }),
+    ("a wrong count of pages", &["count"], |t| t.record(t.place(0).0, |record| record.used_pages -= 1)),
+    ("a wrong count of extents", &["count"], |t| t.record(t.place(0).0, |record| record.extents += 1)),
+    ("a wrong class", &["class", "free_list"], |t| t.record(t.place(0).0, |record| record.class = Some(0))),
+    ("a role that was lost", &["role"], |t| t.record(t.place(2).0, |record| record.role = Role::Unused)),
+    ("a record of an unknown role", &["segment_record"], |t| {
+        let (segment, _) = t.place(2);
+        t.bytes(t.layout.record_place(segment), vec![0xee; 64]);
+    }),
+    ("a link back to nowhere", &["free_list"], |t| {
+        let (segment, _) = t.place(0);
+        t.record(segment, |record| record.previous = Some(segment + 1));
+    }),
+    ("a circle", &["free_list"], |t| {
+        let (segment, _) = t.place(0);
+        t.record(segment, |record| record.next = Some(segment));
+    }),
+    ("a link beyond the device", &["free_list"], |t| {
+        t.record(t.place(0).0, |record| record.next = Some(4_000_000_000));
+    }),
+    ("a full segment that is linked", &["free_list"], |t| {
+        let (segment, _) = t.place(0);
+        t.record(t.place(2).0, |record| record.next = Some(segment));
+    }),
+    ("a list that lost its head", &["free_list"], |t| t.state(|state| state.heads = Default::default())),
+    ("a list of a class that cannot be", &["free_list"], |t| t.state(|state| state.heads[18] = Some(1))),
+    ("a frontier beyond the device", &["allocator_state"], |t| t.state(|state| state.frontier = 1_000_000)),
+    ("a frontier that went back", &["frontier"], |t| {
+        let (segment, _) = t.place(2);
+        t.state(|state| state.frontier = segment);
+    }),
+    ("an unreadable state", &["allocator_state"], |t| t.bytes((t.layout.state_leaf(), 4), vec![0xee; 4])),
+    ("a record beyond the frontier", &["frontier"], |t| {
+        t.record(t.layout.segment_count() - 1, |record| record.generation = 1);
+    }),
+    ("a bitmap beyond the frontier", &["frontier"], |t| t.bit(t.layout.segment_count() - 1, 3, true)),
+    ("a record under the metadata area", &["frontier"], |t| t.record(0, |record| record.generation = 1)),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_contradiction_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let original = dir.path().join("original");
+    let extents = store(&original).await;
+    let whole = check(read_only(&original), &mut |_| {}).unwrap();
+    assert!(whole.ok && whole.warnings.is_empty(), "{whole:?}");
+    assert_eq!((whole.extents, whole.leaked_bytes, whole.allocated_bytes), (4, 0, (4 + 8 + 128 + 4) << 10));
+
+    for (what, expected, act) in CASES {
+        for close in [false, true] {
+            let path = dir.path().join("store");
+            std::fs::copy(&original, &path).unwrap();
+            sabotage(&path, &extents, close, *act).await;
+            let before = std::fs::read(&path).unwrap();
+            let report = check(read_only(&path), &mut |_| {}).unwrap();
+            let context = format!("{what}, in place: {close}: {report:?}");
+            let expected: BTreeSet<&str> = expected.iter().copied().collect();
+            let found = kinds(&report);
+            assert!(found.is_superset(&expected) && found.is_empty() == expected.is_empty(), "{context}");
+            assert_eq!(report.ok, expected.is_empty(), "{context}");
+            for error in &report.errors {
+                assert!(error.offset < 1 << 20 && !error.message.is_empty(), "{context}");
+            }
+            if expected.contains("leaked") {
+                assert!(report.leaked_bytes > 0, "{context}");
+            }
+            assert!(std::fs::read(&path).unwrap() == before, "{context}");
+        }
+    }
+}
