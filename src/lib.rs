@@ -15,6 +15,7 @@ pub mod allocator;
 pub mod device;
 pub mod error;
 pub mod format;
+pub mod inspect;
 pub mod journal;
 pub mod media;
 pub mod space;

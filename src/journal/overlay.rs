@@ -70,6 +70,18 @@ impl Overlay {
         self.caller_blocks.load(Ordering::Acquire)
     }
 
+    /// Numbers of the metadata blocks that are here, in order. Walks the whole map: for checkers.
+    #[must_use]
+    pub fn metadata_blocks(&self) -> Vec<u64> {
+        let numbers = self.blocks.iter().filter_map(|entry| match *entry.key() {
+            BlockId::Metadata(number) => Some(number),
+            BlockId::Caller(_) => None,
+        });
+        let mut numbers: Vec<u64> = numbers.collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
     pub(super) fn is_dirty(&self, id: BlockId) -> bool {
         self.blocks.get(&id).is_some_and(|block| block.dirty)
     }

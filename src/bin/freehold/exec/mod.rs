@@ -1,0 +1,112 @@
+//! `freehold exec`: a small script language, for tests, reproductions and other languages.
+
+mod answer;
+mod command;
+mod session;
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use freehold::OpenOptions;
+use freehold::inspect::info;
+use tokio::runtime::Runtime;
+
+use self::answer::Answer;
+use self::command::{Command, Parsed};
+use self::session::Session;
+use crate::cli::open_to_write;
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+
+const SCRIPT: &str = "\
+Commands, one a line; '#' starts a comment. Each is answered with one line of JSON.
+  begin | commit | abort | checkpoint | stat | list | crash | exit
+  alloc NAME BYTES [OWNER]
+  free NAME | free @OFFSET
+  write NAME TEXT    directly, to the extent's start; TEXT is the rest of the line
+  put NAME TEXT      through the journal
+  read NAME LEN
+Outside begin and commit each command is its own transaction, durable when answered.
+The exit code is 1 when any of them failed.";
+
+/// Arguments of `exec`.
+#[derive(Debug, Args)]
+#[command(after_help = SCRIPT)]
+pub(crate) struct ExecArgs {
+    /// The file or block device.
+    pub(crate) device: PathBuf,
+    /// The script; standard input when it is '-' or missing.
+    #[arg(conflicts_with = "commands")]
+    file: Option<PathBuf>,
+    /// Commands to run instead of a script; may be given several times.
+    #[arg(short = 'c', long = "command", value_name = "COMMAND", num_args = 1.., allow_hyphen_values = false)]
+    commands: Vec<String>,
+}
+
+pub(crate) fn run(args: &ExecArgs, runtime: &Runtime, output: &mut Output) -> Result<Exit, Failure> {
+    let mut script = script(args)?;
+    let path = &args.device;
+    let failed = |error: freehold::Error| Failure::store(path, &error);
+    let device = open_to_write(path)?;
+    // Looked at before it is opened: from then on the bytes on the device change.
+    let base = info(std::sync::Arc::clone(&device)).map_err(failed)?;
+    let (store, _) = runtime.block_on(OpenOptions::new().open_device(device)).map_err(failed)?;
+    let mut session = Session::new(store, base);
+
+    let mut any_failed = false;
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = script.read_until(b'\n', &mut line);
+        let read = read
+            .map_err(|error| Failure::new(Exit::Failed, "io", format!("cannot read the script: {error}")))?;
+        if read == 0 {
+            break;
+        }
+        let answer = match Command::parse(&line) {
+            Parsed::Nothing => continue,
+            Parsed::Bad { op, message } => Answer::failed(&op, "usage", &message),
+            Parsed::Command(Command::Exit) => {
+                answer(output, &Answer::done("exit"))?;
+                break;
+            }
+            Parsed::Command(Command::Crash) => std::process::abort(),
+            Parsed::Command(command) => runtime.block_on(session.run(&command)),
+        };
+        any_failed |= !answer.is_ok();
+        self::answer(output, &answer)?;
+        if output.is_closed() {
+            break;
+        }
+    }
+    runtime.block_on(session.close()).map_err(failed)?;
+    Ok(if any_failed { Exit::Failed } else { Exit::Clean })
+}
+
+/// Whoever reads the answers may wait for each before sending the next command.
+fn answer(output: &mut Output, answer: &Answer) -> Result<(), Failure> {
+    output.json(answer)?;
+    output.flush()
+}
+
+fn script(args: &ExecArgs) -> Result<Box<dyn BufRead>, Failure> {
+    if !args.commands.is_empty() {
+        return Ok(Box::new(Cursor::new(args.commands.join("\n"))));
+    }
+    match &args.file {
+        Some(path) if path != Path::new("-") => {
+            let failed = |error: io::Error| {
+                let message = format!("cannot read the script {}: {error}", path.display());
+                Failure::new(Exit::Failed, "io", message)
+            };
+            let file = File::open(path).map_err(failed)?;
+            if file.metadata().map_err(failed)?.is_dir() {
+                return Err(failed(io::ErrorKind::IsADirectory.into()));
+            }
+            Ok(Box::new(BufReader::new(file)))
+        }
+        _ => Ok(Box::new(io::stdin().lock())),
+    }
+}
