@@ -1,6 +1,14 @@
 //! Goal: `docs/FORMAT.md` says what the code does. Method: every table of the document with offset, size and field is
 //! compared with the constants that the code is built from.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test"
+)]
+
 use freehold::format::{Field, structures};
 use std::collections::BTreeMap;
 

@@ -3,6 +3,14 @@
 //!
 //! `FREEHOLD_WRITE_GOLDEN=1 cargo test --test golden` writes the images of the current version, after a change of version.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test"
+)]
+
 use freehold::device::{Device, DeviceGeometry, ManualClock, Purpose};
 use freehold::{AllocRequest, Allocator, Extent, ExtentInfo, FormatOptions, OpenOptions};
 use futures_util::TryStreamExt;

@@ -1,5 +1,13 @@
 //! The handle on a real file: what a transaction does, and what is there after reopening.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test"
+)]
+
 use freehold::{AllocRequest, Allocator, Error, Extent, ExtentInfo, FormatOptions};
 use futures_util::TryStreamExt;
 use std::path::{Path, PathBuf};

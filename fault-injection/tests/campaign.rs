@@ -1,6 +1,8 @@
 //! Goal: a short campaign breaks no rule, and the judge can say no. Method: a few chains are cut at every I/O; then the
 //! judge gets states that the history does not allow, and must refuse each.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

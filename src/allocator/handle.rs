@@ -135,7 +135,6 @@ impl Allocator {
     }
 
     /// Begins a transaction. Costs nothing on the device.
-    #[must_use]
     pub fn begin(&self) -> Transaction {
         Transaction::new(Arc::clone(&self.inner))
     }

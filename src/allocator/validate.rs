@@ -28,7 +28,8 @@ impl Inner {
             .ok_or("short block")
             .and_then(PageHeader::decode)
             .and_then(|header| {
-                let fits = header.pages <= end.saturating_sub(page) && page % header.pages.max(1) == 0;
+                let fits =
+                    header.pages <= end.saturating_sub(page) && page.is_multiple_of(header.pages.max(1));
                 if fits { Ok(header) } else { Err("extent misaligned, or beyond its segment") }
             })
             .map_err(|reason| {

@@ -26,6 +26,7 @@ pub struct StructureLayout {
 macro_rules! fields {
     ($($name:literal $offset:expr),+ ; $end:expr) => {{
         const STARTS: &[(&str, u64)] = &[$(($name, $offset)),+];
+        #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which stops at a bad index")]
         const FIELDS: [$crate::format::Field; STARTS.len()] = {
             let mut fields = [$crate::format::Field { name: "", offset: 0, bytes: 0 }; STARTS.len()];
             let mut at = 0;

@@ -37,7 +37,7 @@ const OFFSETOF_RESERVED: u64 = OFFSETOF_UPDATES + 4;
 const END: u64 = OFFSETOF_RESERVED + 12;
 /// Encoded size of a header.
 pub const GROUP_HEADER_BYTES: usize = 64;
-const _: () = assert!(END as usize == GROUP_HEADER_BYTES);
+const _: () = assert!(super::index(END) == GROUP_HEADER_BYTES);
 pub(super) const FIELDS: &[super::Field] = super::fields::fields!("magic" OFFSETOF_MAGIC, "checksum" OFFSETOF_CHECKSUM, "length" OFFSETOF_LENGTH, "transactions" OFFSETOF_TRANSACTIONS, "epoch" OFFSETOF_EPOCH, "position" OFFSETOF_POSITION, "first_lsn" OFFSETOF_FIRST_LSN, "durable_lsn" OFFSETOF_DURABLE_LSN, "updates" OFFSETOF_UPDATES, "reserved" OFFSETOF_RESERVED; END);
 
 const KIND_BITS: u64 = 3;
@@ -146,9 +146,10 @@ impl GroupHeader {
     /// Whether `group` (header, payload, padding) is what was written, by this store.
     #[must_use]
     pub fn verify(&self, store: &StoreId, group: &[u8]) -> bool {
-        let (Some(reserved), Some(padding)) =
-            (group.get(OFFSETOF_RESERVED as usize..GROUP_HEADER_BYTES), group.get(self.length as usize..))
-        else {
+        let (Some(reserved), Some(padding)) = (
+            group.get(super::index(OFFSETOF_RESERVED)..GROUP_HEADER_BYTES),
+            group.get(self.length as usize..),
+        ) else {
             return false;
         };
         let mut front = [0; GROUP_HEADER_BYTES];

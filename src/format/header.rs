@@ -12,7 +12,7 @@ const OFFSETOF_OWNER: u64 = 0;
 const OFFSETOF_GENERATION: u64 = OFFSETOF_OWNER + 8;
 const OFFSETOF_KIND_AND_PAGES: u64 = OFFSETOF_GENERATION + 4;
 const END: u64 = OFFSETOF_KIND_AND_PAGES + 4;
-const _: () = assert!(END as usize == PAGE_HEADER_BYTES);
+const _: () = assert!(super::index(END) == PAGE_HEADER_BYTES);
 pub(super) const FIELDS: &[super::Field] = super::fields::fields!("owner" OFFSETOF_OWNER, "generation" OFFSETOF_GENERATION, "kind_and_pages" OFFSETOF_KIND_AND_PAGES; END);
 
 const KIND_BITS: u32 = 8;

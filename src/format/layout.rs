@@ -185,7 +185,8 @@ impl Layout {
             )));
         }
         let block = u64::from(block_bytes);
-        if ring_bytes % block != 0 || !(MIN_JOURNAL_BYTES..=MAX_JOURNAL_BYTES).contains(&ring_bytes) {
+        if !ring_bytes.is_multiple_of(block) || !(MIN_JOURNAL_BYTES..=MAX_JOURNAL_BYTES).contains(&ring_bytes)
+        {
             return Err(invalid(format!(
                 "a journal of {ring_bytes} bytes must be a multiple of {block} from {MIN_JOURNAL_BYTES} to {MAX_JOURNAL_BYTES}"
             )));
@@ -372,7 +373,8 @@ impl Layout {
     #[must_use]
     pub fn page_at(&self, offset: u64) -> Option<(u32, u32)> {
         let page = offset / u64::from(self.page_bytes);
-        if offset % u64::from(self.page_bytes) != 0 || !(self.metadata_pages..self.page_count).contains(&page)
+        if !offset.is_multiple_of(u64::from(self.page_bytes))
+            || !(self.metadata_pages..self.page_count).contains(&page)
         {
             return None;
         }
@@ -453,8 +455,11 @@ impl Layout {
     /// Block and offset of a segment's record.
     #[must_use]
     pub fn record_place(&self, segment: u32) -> (LeafAddress, u32) {
-        let per_block = self.block_bytes / SEGMENT_RECORD_BYTES as u32;
-        (LeafAddress(1 + u64::from(segment / per_block)), segment % per_block * SEGMENT_RECORD_BYTES as u32)
+        let per_block = self.block_bytes / super::narrow(SEGMENT_RECORD_BYTES);
+        (
+            LeafAddress(1 + u64::from(segment / per_block)),
+            segment % per_block * super::narrow(SEGMENT_RECORD_BYTES),
+        )
     }
 
     fn segment_leaves(&self, segment: u32) -> u64 {
@@ -482,14 +487,17 @@ impl Layout {
     /// Pages whose headers are in one block.
     #[must_use]
     pub fn headers_per_block(&self) -> u32 {
-        self.block_bytes / PAGE_HEADER_BYTES as u32
+        self.block_bytes / super::narrow(PAGE_HEADER_BYTES)
     }
 
     /// Block and offset of a page's header.
     #[must_use]
     pub fn header_place(&self, segment: u32, page: u32) -> (LeafAddress, u32) {
         let per_block = self.headers_per_block();
-        (self.header_leaf(segment, u64::from(page / per_block)), page % per_block * PAGE_HEADER_BYTES as u32)
+        (
+            self.header_leaf(segment, u64::from(page / per_block)),
+            page % per_block * super::narrow(PAGE_HEADER_BYTES),
+        )
     }
 
     /// The metadata blocks of a segment: its bitmap, then its page headers.

@@ -75,6 +75,18 @@ pub fn format_store_id(id: &StoreId) -> String {
     text
 }
 
+/// An offset in a structure, as an index. Offsets are below 2^16 and known at compile time.
+#[expect(clippy::cast_possible_truncation, reason = "offsets in structures are small")]
+pub(crate) const fn index(offset: u64) -> usize {
+    offset as usize
+}
+
+/// A size of a structure, for arithmetic with block sizes.
+#[expect(clippy::cast_possible_truncation, reason = "sizes of structures are small")]
+pub(crate) const fn narrow(size: usize) -> u32 {
+    size as u32
+}
+
 /// Whether all bytes are zero.
 pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     // Equal to itself moved by one byte: a comparison of memory, which is fast in every profile.

@@ -12,7 +12,7 @@ pub const BLOCK_REFERENCE_BYTES: usize = 8;
 const OFFSETOF_CHECKSUM: u64 = 0;
 const OFFSETOF_TAG: u64 = 4;
 const END: u64 = 8;
-const _: () = assert!(END as usize == BLOCK_REFERENCE_BYTES);
+const _: () = assert!(super::index(END) == BLOCK_REFERENCE_BYTES);
 pub(super) const FIELDS: &[super::Field] =
     super::fields::fields!("checksum" OFFSETOF_CHECKSUM, "tag" OFFSETOF_TAG; END);
 

@@ -19,7 +19,7 @@ const OFFSETOF_NEXT: u64 = OFFSETOF_PREVIOUS + 4;
 /// Reserved, for the valid counts of log segments and the tables of slab segments.
 const OFFSETOF_RESERVED: u64 = OFFSETOF_NEXT + 4;
 const END: u64 = OFFSETOF_RESERVED + 40;
-const _: () = assert!(END as usize == SEGMENT_RECORD_BYTES);
+const _: () = assert!(super::index(END) == SEGMENT_RECORD_BYTES);
 pub(super) const FIELDS: &[super::Field] = super::fields::fields!("role" OFFSETOF_ROLE, "class" OFFSETOF_CLASS, "state" OFFSETOF_STATE, "generation" OFFSETOF_GENERATION, "used_pages" OFFSETOF_USED_PAGES, "extents" OFFSETOF_EXTENTS, "previous" OFFSETOF_PREVIOUS, "next" OFFSETOF_NEXT, "reserved" OFFSETOF_RESERVED; END);
 
 /// How a segment is laid out.
@@ -83,7 +83,8 @@ impl SegmentRecord {
     /// Decodes a record, or says what is wrong with it.
     pub fn decode(bytes: &[u8; SEGMENT_RECORD_BYTES]) -> Result<Self, &'static str> {
         let [role, class, state @ ..] = bytes;
-        let (Some(state), Some(reserved)) = (state.get(..2), bytes.get(OFFSETOF_RESERVED as usize..)) else {
+        let (Some(state), Some(reserved)) = (state.get(..2), bytes.get(super::index(OFFSETOF_RESERVED)..))
+        else {
             return Err("short record");
         };
         if !is_zero(state) || !is_zero(reserved) {

@@ -9,7 +9,7 @@ const OFFSETOF_FRONTIER: u64 = 0;
 const OFFSETOF_RESERVED: u64 = OFFSETOF_FRONTIER + 4;
 const OFFSETOF_HEADS: u64 = OFFSETOF_RESERVED + 4;
 const HEADS: usize = MAX_ORDER as usize + 1;
-const END: usize = OFFSETOF_HEADS as usize + HEADS * 4;
+const END: usize = super::index(OFFSETOF_HEADS) + HEADS * 4;
 pub(super) const FIELDS: &[super::Field] = super::fields::fields!("frontier" OFFSETOF_FRONTIER, "reserved" OFFSETOF_RESERVED, "heads" OFFSETOF_HEADS; END as u64);
 
 /// Frontier and free-list heads.

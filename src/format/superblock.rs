@@ -45,7 +45,7 @@ const OFFSETOF_NEXT_LSN: u64 = OFFSETOF_TAIL_LSN + 8;
 const OFFSETOF_GENERATION: u64 = OFFSETOF_NEXT_LSN + 8;
 /// Checksum and slot of the checksum tree's root (F18, F20, F21, F22).
 const OFFSETOF_ROOT: u64 = OFFSETOF_GENERATION + 8;
-const END: usize = OFFSETOF_ROOT as usize + BLOCK_REFERENCE_BYTES;
+const END: usize = super::index(OFFSETOF_ROOT) + BLOCK_REFERENCE_BYTES;
 const _: () = assert!(END == 168 && END <= super::MIN_BLOCK_BYTES as usize);
 pub(super) const FIELDS: &[super::Field] = super::fields::fields!("magic" OFFSETOF_MAGIC, "checksum" OFFSETOF_CHECKSUM, "version" OFFSETOF_VERSION, "store_id" OFFSETOF_STORE_ID, "compatible" OFFSETOF_COMPATIBLE, "incompatible" OFFSETOF_INCOMPATIBLE, "read_only_compatible" OFFSETOF_READ_ONLY_COMPATIBLE, "sequence" OFFSETOF_SEQUENCE, "epoch" OFFSETOF_EPOCH, "state" OFFSETOF_STATE, "medium" OFFSETOF_MEDIUM, "reserved" OFFSETOF_RESERVED_0, "device_bytes" OFFSETOF_DEVICE_BYTES, "sector_bytes" OFFSETOF_SECTOR_BYTES, "block_bytes" OFFSETOF_BLOCK_BYTES, "page_bytes" OFFSETOF_PAGE_BYTES, "ring_granule_bytes" OFFSETOF_RING_GRANULE_BYTES, "segment_bytes" OFFSETOF_SEGMENT_BYTES, "ring_bytes" OFFSETOF_RING_BYTES, "created_unix_seconds" OFFSETOF_CREATED, "tail_position" OFFSETOF_TAIL_POSITION, "tail_lsn" OFFSETOF_TAIL_LSN, "next_lsn" OFFSETOF_NEXT_LSN, "generation" OFFSETOF_GENERATION, "root" OFFSETOF_ROOT; END as u64);
 
@@ -202,16 +202,16 @@ impl Superblock {
                 bits: incompatible,
             }));
         }
-        let reserved = block.get(OFFSETOF_RESERVED_0 as usize..OFFSETOF_DEVICE_BYTES as usize);
+        let reserved = block.get(super::index(OFFSETOF_RESERVED_0)..super::index(OFFSETOF_DEVICE_BYTES));
         if !reserved.is_some_and(is_zero) || !block.get(END..).is_some_and(is_zero) {
             return Err(damaged("reserved bytes are not zero"));
         }
-        let state = match block.get(OFFSETOF_STATE as usize) {
+        let state = match block.get(super::index(OFFSETOF_STATE)) {
             Some(1) => StoreState::Clean,
             Some(2) => StoreState::Open,
             _ => return Err(damaged("unknown state")),
         };
-        let medium = block.get(OFFSETOF_MEDIUM as usize).and_then(|&code| Medium::from_code(code));
+        let medium = block.get(super::index(OFFSETOF_MEDIUM)).and_then(|&code| Medium::from_code(code));
         let layout = Layout::from_sizes(
             block.read_u64_le_at(OFFSETOF_DEVICE_BYTES),
             block.read_u32_le_at(OFFSETOF_SECTOR_BYTES),
@@ -242,11 +242,11 @@ impl Superblock {
             return Err(damaged("checkpoint fields out of range"));
         }
         let store_id = block
-            .get(OFFSETOF_STORE_ID as usize..)
+            .get(super::index(OFFSETOF_STORE_ID)..)
             .and_then(|rest| rest.first_chunk::<16>())
             .ok_or_else(|| damaged("short block"))?;
         let root = block
-            .get(OFFSETOF_ROOT as usize..)
+            .get(super::index(OFFSETOF_ROOT)..)
             .and_then(|rest| rest.first_chunk::<BLOCK_REFERENCE_BYTES>())
             .and_then(BlockReference::decode)
             .ok_or_else(|| damaged("bad root reference"))?;

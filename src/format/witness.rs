@@ -14,7 +14,7 @@ const OFFSETOF_CHECKSUM: u64 = OFFSETOF_MAGIC + 4;
 const OFFSETOF_EPOCH: u64 = OFFSETOF_CHECKSUM + 4;
 const OFFSETOF_LSN: u64 = OFFSETOF_EPOCH + 8;
 const OFFSETOF_POSITION: u64 = OFFSETOF_LSN + 8;
-const END: usize = OFFSETOF_POSITION as usize + 8;
+const END: usize = super::index(OFFSETOF_POSITION) + 8;
 pub(super) const FIELDS: &[super::Field] = super::fields::fields!("magic" OFFSETOF_MAGIC, "checksum" OFFSETOF_CHECKSUM, "epoch" OFFSETOF_EPOCH, "durable_lsn" OFFSETOF_LSN, "position" OFFSETOF_POSITION; END as u64);
 
 /// A note of durability.

@@ -62,7 +62,7 @@ impl Journal {
             let mut writer = self.lock(&self.writer);
             self.take_snapshot(&mut writer)?
         };
-        self.write_snapshot(superblocks, snapshot)
+        self.write_snapshot(superblocks, &snapshot)
     }
 
     /// Takes a snapshot and makes every group in it durable.
@@ -111,7 +111,7 @@ impl Journal {
     }
 
     /// Writes a snapshot, all of whose groups are durable, and moves the tail. Poisons on failure.
-    pub(super) fn write_snapshot(&self, superblocks: &mut SuperblockPair, snapshot: Snapshot) -> Result<()> {
+    pub(super) fn write_snapshot(&self, superblocks: &mut SuperblockPair, snapshot: &Snapshot) -> Result<()> {
         if snapshot.blocks.is_empty() && snapshot.position == superblocks.current().tail_position {
             return Ok(());
         }
@@ -121,7 +121,7 @@ impl Journal {
         })
     }
 
-    fn write_snapshot_inner(&self, superblocks: &mut SuperblockPair, snapshot: Snapshot) -> Result<()> {
+    fn write_snapshot_inner(&self, superblocks: &mut SuperblockPair, snapshot: &Snapshot) -> Result<()> {
         let mut leaves = Vec::new();
         let mut caller = Vec::new();
         for (id, content) in &snapshot.blocks {

@@ -117,7 +117,7 @@ impl Appender<'_> {
     }
 
     /// Applies a record to the overlay and adds it to the open group. Returns its LSN, and whether the caller has to
-    /// see to it that somebody [drives](Journal::drive).
+    /// see to it that the group gets written ([`Journal::start_driving`]).
     ///
     /// # Errors
     /// Nothing is changed when a block is missing.

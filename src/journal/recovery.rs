@@ -100,7 +100,7 @@ impl Journal {
         let snapshot = journal.replay_in_memory(&superblocks, &scan, &mut report)?;
         let inspected = inspect(&journal)?;
         if replay == Replay::InPlace {
-            journal.replay_in_place(&mut superblocks, &scan, snapshot)?;
+            journal.replay_in_place(&mut superblocks, &scan, &snapshot)?;
         }
         *journal.lock(&journal.checkpointing) = superblocks;
         Ok((Arc::new(journal), report, inspected))
@@ -187,7 +187,7 @@ impl Journal {
         &self,
         superblocks: &mut SuperblockPair,
         scan: &JournalScan,
-        snapshot: Snapshot,
+        snapshot: &Snapshot,
     ) -> Result<()> {
         if !superblocks.is_agreed() {
             superblocks.publish(&self.port, |_| {})?;

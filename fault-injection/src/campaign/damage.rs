@@ -98,6 +98,18 @@ impl Injury {
         }
     }
 
+    /// How much one lost or misdirected write takes: a block of metadata, or in the journal, where a block may hold
+    /// several groups and so the work of several writes, a physical block.
+    fn len(&self, round: &Round, disk: &Arc<CowDisk>) -> usize {
+        let in_ring = match self {
+            Self::Revert { offset: to } | Self::Misdirect { to, .. } => {
+                places(disk).is_some_and(|(_, ring)| ring.contains(to))
+            }
+            _ => false,
+        };
+        if in_ring { round.shape.physical_block_bytes as usize } else { 4096 }
+    }
+
     /// Whether it hits a copy of the superblock.
     #[must_use]
     pub fn touches_superblock(&self) -> bool {
@@ -112,7 +124,7 @@ impl Injury {
 
     /// Injures the image. `None` when there is nothing to injure.
     pub fn apply(&self, round: &Round, disk: &Arc<CowDisk>) -> Option<()> {
-        let block = 4096;
+        let block = self.len(round, disk);
         match *self {
             Self::Flip { offset, mask } => {
                 let mut byte = [0];

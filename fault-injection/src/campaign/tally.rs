@@ -42,7 +42,7 @@ impl Default for Seen {
 impl Seen {
     /// Whether a state is new.
     pub fn insert(&self, hash: u128) -> bool {
-        let shard = self.shards.get((hash >> 64) as usize % SHARDS);
+        let shard = self.shards.get(usize::from(hash.to_le_bytes()[8]) % SHARDS);
         shard.is_some_and(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).insert(hash))
     }
 }
