@@ -14,9 +14,11 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use freehold::Allocator;
+use freehold::device::FileDeviceOptions;
 
 #[path = "../examples/blob_store"]
 mod blob_store {
@@ -131,6 +133,10 @@ fn run_child(model: &mut Model, arguments: &[&str], kill_after: Option<(u64, Dur
 
 /// Opens the store as it was left, and compares everything in it: hashes, space, and what was said.
 async fn examine(path: &Path, model: &mut Model) -> usize {
+    // What `freehold check` does, on the store as the kill left it.
+    let device = Arc::new(FileDeviceOptions::new().read_only(true).open(path).unwrap());
+    let report = freehold::inspect::check(device, &mut |_| {}).unwrap();
+    assert!(report.ok && report.leaked_bytes == 0, "{report:?}");
     let space = Allocator::open(path).await.unwrap();
     // Opening and verifying compare what is allocated with the index and the blobs.
     let store = BlobStore::open(space.clone()).await.unwrap();

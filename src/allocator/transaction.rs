@@ -11,7 +11,7 @@ use super::extent::{AllocRequest, Extent};
 use super::handle::{Core, Inner, Reserved};
 use crate::error::{Error, Result};
 use crate::format::Layout;
-use crate::journal::{BlockId, Record};
+use crate::journal::{BlockId, Record, RingPermit};
 use crate::space::{Allocation, Release, Reserve, Space};
 
 /// A transaction that is durable.
@@ -275,22 +275,14 @@ impl Transaction {
         // Held until the bytes are in the overlay: no direct write comes between a block's image and its record.
         let guard = if ranges.is_empty() { None } else { Some(inner.locks.lock(ranges).await) };
         let mut bases = HashMap::new();
-        let mut permit = Some(permit);
-        loop {
-            self.warm_for_commit(&mut bases).await?;
-            match self.publish(&mut bases, &mut permit)? {
-                Published::Done { receiver, must_drive } => {
-                    drop(guard);
-                    if must_drive {
-                        journal.start_driving().await;
-                    }
-                    let lsn = receiver.await.unwrap_or(Err(Error::Internal("a commit was forgotten")))?;
-                    return Ok(Committed { lsn });
-                }
-                // A block was evicted, or settled in place, between warming and publishing.
-                Published::NotResident => {}
-            }
+        self.warm_for_commit(&mut bases).await?;
+        let (receiver, must_drive) = self.publish(bases, permit)?;
+        drop(guard);
+        if must_drive {
+            journal.start_driving().await;
         }
+        let lsn = receiver.await.unwrap_or(Err(Error::Internal("a commit was forgotten")))?;
+        Ok(Committed { lsn })
     }
 
     /// Gives everything back, as dropping does.
@@ -349,20 +341,11 @@ impl Transaction {
             self.warm(extent).await?;
         }
         let block_bytes = u64::from(self.inner.layout().block_bytes());
-        let mut unread: Vec<u64> = Vec::new();
-        for write in &self.staged {
-            let end = (write.offset + write.data.len() as u64).div_ceil(block_bytes);
-            let blocks = write.offset / block_bytes..end;
-            unread
-                .extend(blocks.filter(|block| {
-                    !overlay.contains(BlockId::Caller(*block)) && !bases.contains_key(block)
-                }));
-        }
+        let mut unread = self.staged_blocks();
+        unread.retain(|block| !overlay.contains(BlockId::Caller(*block)));
         if unread.is_empty() {
             return Ok(());
         }
-        unread.sort_unstable();
-        unread.dedup();
         let read = move |inner: &Inner| {
             let port = inner.journal.port();
             let len = usize::try_from(block_bytes).unwrap_or(0);
@@ -376,6 +359,18 @@ impl Transaction {
         };
         bases.extend(self.inner.offload(read).await?);
         Ok(())
+    }
+
+    /// Numbers of the blocks of the device under staged writes, each once.
+    fn staged_blocks(&self) -> Vec<u64> {
+        let block_bytes = u64::from(self.inner.layout().block_bytes());
+        let under = |write: &TransactionWrite| {
+            write.offset / block_bytes..(write.offset + write.data.len() as u64).div_ceil(block_bytes)
+        };
+        let mut blocks: Vec<u64> = self.staged.iter().flat_map(under).collect();
+        blocks.sort_unstable();
+        blocks.dedup();
+        blocks
     }
 
     fn touched_leaves(&self) -> Vec<crate::format::LeafAddress> {
@@ -393,30 +388,33 @@ impl Transaction {
     }
 
     /// Takes effect in memory and joins the open group. From here on the transaction is no longer this value's.
+    ///
+    /// Returns where the outcome arrives, and whether somebody has to start writing.
     fn publish(
         &mut self,
-        bases: &mut HashMap<u64, Vec<u8>>,
-        permit: &mut Option<crate::journal::RingPermit>,
-    ) -> Result<Published> {
+        mut bases: HashMap<u64, Vec<u8>>,
+        permit: RingPermit,
+    ) -> Result<(oneshot::Receiver<Result<u64>>, bool)> {
         let inner = &self.inner;
         let mut core = inner.core();
         for extent in &self.written {
             inner.find_committed(&core, extent)?;
         }
         let appender = inner.journal.appender()?;
-        let block_bytes = u64::from(inner.layout().block_bytes());
-        let resident =
-            self.touched_leaves().iter().all(|leaf| appender.is_resident(BlockId::Metadata(leaf.0)))
-                && self.staged.iter().all(|write| {
-                    let end = (write.offset + write.data.len() as u64).div_ceil(block_bytes);
-                    (write.offset / block_bytes..end).all(|block| {
-                        appender.is_resident(BlockId::Caller(block)) || bases.contains_key(&block)
-                    })
-                });
-        if !resident {
-            return Ok(Published::NotResident);
+        // Blocks that were evicted, or settled in place, since they were looked at. There are hardly ever any, and
+        // while the appender is held there will be no more.
+        for leaf in self.touched_leaves() {
+            if !appender.is_resident(BlockId::Metadata(leaf.0)) {
+                inner.journal.read_leaf(leaf)?;
+            }
         }
-        let permit = permit.take().ok_or(Error::Internal("ring space was claimed once"))?;
+        let block_bytes = u64::from(inner.layout().block_bytes());
+        for block in self.staged_blocks() {
+            if !appender.is_resident(BlockId::Caller(block)) && !bases.contains_key(&block) {
+                let len = usize::try_from(block_bytes).unwrap_or(0);
+                bases.insert(block, inner.journal.port().read_vec(block * block_bytes, len)?);
+            }
+        }
 
         let mut allocations = Vec::with_capacity(self.allocated.len());
         for extent in std::mem::take(&mut self.allocated) {
@@ -445,18 +443,13 @@ impl Transaction {
                 let _ = sender.send(result);
             })
         };
-        let record = Record { metadata, caller, bases: std::mem::take(bases), permit, completion };
+        let record = Record { metadata, caller, bases, permit, completion };
         let (_, must_drive) = appender.append(record).inspect_err(|error| {
             // Memory is ahead of the journal for good.
             inner.journal.port().poison(error.clone());
         })?;
-        Ok(Published::Done { receiver, must_drive })
+        Ok((receiver, must_drive))
     }
-}
-
-enum Published {
-    Done { receiver: oneshot::Receiver<Result<u64>>, must_drive: bool },
-    NotResident,
 }
 
 impl Drop for Transaction {

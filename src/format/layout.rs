@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use super::{
     BLOCK_REFERENCE_BYTES, HEAD_BLOCKS, MAX_BLOCK_BYTES, MAX_JOURNAL_BYTES, MAX_ORDER, MAX_PAGE_BYTES,
-    MAX_SEGMENT_BYTES, MIN_BLOCK_BYTES, MIN_JOURNAL_BYTES, MIN_PAGE_BYTES, MIN_STORE_BYTES,
+    MAX_SEGMENT_BYTES, MAX_SEGMENTS, MIN_BLOCK_BYTES, MIN_JOURNAL_BYTES, MIN_PAGE_BYTES, MIN_STORE_BYTES,
     PAGE_HEADER_BYTES, SEGMENT_RECORD_BYTES, SUPERBLOCK_COPIES,
 };
 use crate::device::DeviceGeometry;
@@ -198,7 +198,7 @@ impl Layout {
         }
         let segment_count = u32::try_from(device_bytes.div_ceil(segment_bytes))
             .ok()
-            .filter(|&count| count < u32::MAX)
+            .filter(|&count| count <= MAX_SEGMENTS)
             .ok_or_else(|| invalid("too many segments; choose larger ones"))?;
         let pages_per_segment =
             u32::try_from(segment_bytes / page).map_err(|_| invalid("too many pages in a segment"))?;

@@ -50,6 +50,8 @@ pub const MIN_PAGE_BYTES: u32 = 4096;
 pub const MAX_PAGE_BYTES: u32 = 16 << 20;
 /// The largest segment, and so the largest power-of-two extent.
 pub const MAX_SEGMENT_BYTES: u64 = 1 << 30;
+/// The most segments: their records are in memory while a store is open.
+pub const MAX_SEGMENTS: u32 = 1 << 22;
 /// The highest order of a run: 2^18 pages of 4 KiB are 1 GiB.
 pub const MAX_ORDER: u8 = 18;
 /// The smallest store.

@@ -171,13 +171,7 @@ impl Journal {
             for (id, _) in &snapshot.blocks {
                 self.overlay.settle(*id, snapshot.lsn);
             }
-            if self.overlay.len() > self.options.cached_blocks + state.dirty.len() {
-                let pinned_below = 1 + self.layout.table_blocks();
-                self.overlay.evict(
-                    self.options.cached_blocks / 2 + state.dirty.len(),
-                    |id| matches!(id, BlockId::Metadata(leaf) if leaf < pinned_below),
-                );
-            }
+            self.evict_clean(&state);
             state.dirty_since = self.port.clock().monotonic();
         }
         let granule = u64::from(self.layout.ring_granule_bytes());

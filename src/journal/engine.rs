@@ -190,7 +190,26 @@ impl Journal {
             return Ok(content);
         }
         let content = tree.read_leaf(&self.port, leaf)?;
-        Ok(self.overlay.insert_clean(id, content))
+        let content = self.overlay.insert_clean(id, content);
+        drop(tree);
+        // Nobody relies on a clean block staying, but those who hold the state lock.
+        if let Ok(state) = self.state.try_lock() {
+            self.evict_clean(&state);
+        }
+        Ok(content)
+    }
+
+    /// Keeps the clean blocks within their budget. The tables stay: publishing changes them.
+    pub(super) fn evict_clean(&self, state: &State) {
+        let budget = self.options.cached_blocks;
+        let dirty = state.dirty.len();
+        if self.overlay.len() > budget + dirty {
+            let pinned = self.layout.common_leaf_range();
+            self.overlay.evict(
+                budget / 2 + dirty,
+                |id| matches!(id, BlockId::Metadata(leaf) if pinned.contains(&leaf)),
+            );
+        }
     }
 
     /// Whether a metadata block is anything but zeros by definition: dirty, or written by a checkpoint.
