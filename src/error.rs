@@ -44,6 +44,11 @@ impl fmt::Display for IoOperation {
     }
 }
 
+/// Where an operation on a range took place; nothing for one on the whole device.
+fn place(offset: u64, len: u64) -> String {
+    if len == 0 { String::new() } else { format!(" {len} bytes at offset {offset}") }
+}
+
 /// The on-disk structure in which damage was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -89,7 +94,7 @@ impl fmt::Display for Structure {
 #[non_exhaustive]
 pub enum Error {
     /// The device failed a call.
-    #[error("cannot {operation} {len} bytes at offset {offset}: {source}")]
+    #[error("cannot {operation}{}: {source}", place(*.offset, *.len))]
     Io {
         /// The failed call.
         operation: IoOperation,

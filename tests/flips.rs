@@ -13,9 +13,9 @@
 )]
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use freehold::device::{Device, DeviceGeometry, Purpose};
+use freehold::device::{Device, DeviceGeometry, MemoryDevice, Purpose};
 use freehold::inspect::check;
 use freehold::{AllocRequest, Allocator, Extent, ExtentInfo, FormatOptions, OpenOptions, ReplayReport};
 use futures_util::TryStreamExt;
@@ -29,42 +29,6 @@ fn range(offset: u64, len: usize) -> io::Result<std::ops::Range<usize>> {
     let start = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
     let end = start.checked_add(len).filter(|&end| end <= LEN).ok_or(io::ErrorKind::UnexpectedEof)?;
     Ok(start..end)
-}
-
-/// Bytes in memory.
-#[derive(Debug)]
-struct Memory(Mutex<Vec<u8>>);
-
-impl Device for Memory {
-    fn geometry(&self) -> DeviceGeometry {
-        GEOMETRY
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        buf.copy_from_slice(&self.0.lock().unwrap()[range(offset, buf.len())?]);
-        Ok(())
-    }
-
-    fn write_at(&self, offset: u64, data: &[u8], _: Purpose) -> io::Result<()> {
-        self.0.lock().unwrap()[range(offset, data.len())?].copy_from_slice(data);
-        Ok(())
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn discard(&self, _: u64, _: u64) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn preallocate(&self, _: u64, _: u64) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn may_block(&self) -> bool {
-        false
-    }
 }
 
 /// An image with one byte changed, without copying it.
@@ -146,7 +110,11 @@ async fn one(store: &Allocator, bytes: u64, owner: u64, text: &[u8]) -> Extent {
 }
 
 async fn sample() -> Sample {
-    let device = Arc::new(Memory(Mutex::new(vec![0; LEN])));
+    let device = Arc::new(MemoryDevice::from_image(
+        vec![0; LEN],
+        GEOMETRY.sector_bytes,
+        GEOMETRY.physical_block_bytes,
+    ));
     let created = FormatOptions::new()
         .page_bytes(4096)
         .store_id([0x5a; 16])
@@ -169,7 +137,7 @@ async fn sample() -> Sample {
     one(&store, 200, 5, b"the last one").await;
     let last = observe(&store).await.unwrap();
     // The power is cut here.
-    let image = Arc::new(device.0.lock().unwrap().clone());
+    let image = Arc::new(device.image());
     drop(store);
 
     let whole = Arc::new(Flipped { image: Arc::clone(&image), at: 0, mask: 0 });

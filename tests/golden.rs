@@ -11,47 +11,17 @@
     reason = "a test"
 )]
 
-use freehold::device::{Device, DeviceGeometry, ManualClock, Purpose};
+use freehold::device::{ManualClock, MemoryDevice};
 use freehold::{AllocRequest, Allocator, Extent, ExtentInfo, FormatOptions, OpenOptions};
 use futures_util::TryStreamExt;
-use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 const LEN: usize = 256 << 10;
 
-#[derive(Debug)]
-struct Memory(Mutex<Vec<u8>>);
-
-impl Device for Memory {
-    fn geometry(&self) -> DeviceGeometry {
-        DeviceGeometry { len_bytes: LEN as u64, sector_bytes: 512, physical_block_bytes: 512 }
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        buf.copy_from_slice(&self.0.lock().unwrap()[offset as usize..][..buf.len()]);
-        Ok(())
-    }
-    fn write_at(&self, offset: u64, data: &[u8], _: Purpose) -> io::Result<()> {
-        self.0.lock().unwrap()[offset as usize..][..data.len()].copy_from_slice(data);
-        Ok(())
-    }
-    fn flush(&self) -> io::Result<()> {
-        Ok(())
-    }
-    fn discard(&self, _: u64, _: u64) -> io::Result<()> {
-        Ok(())
-    }
-    fn preallocate(&self, _: u64, _: u64) -> io::Result<()> {
-        Ok(())
-    }
-    fn may_block(&self) -> bool {
-        false
-    }
-}
-
 /// The steps behind the images. Extents a and c stay, b is freed.
 async fn make(close: bool) -> Vec<u8> {
-    let device = Arc::new(Memory(Mutex::new(vec![0; LEN])));
+    let device = Arc::new(MemoryDevice::zeroed(LEN));
     let format = FormatOptions::new().store_id(*b"the golden store").clock(Arc::new(ManualClock::default()));
     format.format_device(device.clone()).await.unwrap();
     let options = OpenOptions::new().clock(Arc::new(ManualClock::default()));
@@ -72,7 +42,7 @@ async fn make(close: bool) -> Vec<u8> {
         store.close().await.unwrap();
     }
     drop(store);
-    device.0.lock().unwrap().clone()
+    device.image()
 }
 
 fn path(name: &str) -> PathBuf {
@@ -80,7 +50,7 @@ fn path(name: &str) -> PathBuf {
 }
 
 async fn check_content(image: Vec<u8>, clean: bool) {
-    let device = Arc::new(Memory(Mutex::new(image)));
+    let device = Arc::new(MemoryDevice::from_image(image, 512, 512));
     let (store, report): (Allocator, _) = OpenOptions::new().open_device(device).await.unwrap();
     assert_eq!((report.was_clean, report.transactions), (clean, if clean { 0 } else { 1 }));
     let extents: Vec<ExtentInfo> = store.extents().try_collect().await.unwrap();

@@ -1,6 +1,6 @@
 //! Floor 2: the seam through which every byte passes.
 //!
-//! [`Device`] is implemented by [`FileDevice`] for regular files and block devices, and by the simulated disk of the
+//! [`Device`] is implemented by [`FileDevice`] for regular files and block devices, by [`MemoryDevice`], and by the simulated disk of the
 //! fault-injection crate. The engine never touches a device directly: it goes through a [`Port`], which counts, times
 //! and, after a failed write or flush, lets nothing more pass.
 
@@ -9,6 +9,7 @@ mod clock;
 mod detect;
 mod file;
 mod lock;
+mod memory;
 mod metrics;
 mod port;
 mod seekable;
@@ -17,6 +18,7 @@ pub use aligned::AlignedBuf;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use detect::detect_medium;
 pub use file::{FileDevice, FileDeviceOptions};
+pub use memory::MemoryDevice;
 pub use metrics::{DeviceMetrics, Metrics};
 pub use port::Port;
 pub use seekable::{ErrorLatch, SeekableDevice, read_through, write_through};
