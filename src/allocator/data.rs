@@ -126,6 +126,7 @@ impl Allocator {
 
     /// Makes every direct write that has completed durable.
     pub async fn sync_data(&self) -> Result<()> {
+        self.inner.journal.check_alive()?;
         self.inner.journal.wait_data_durable(self.inner.journal.last_data_written()).await
     }
 

@@ -1,0 +1,263 @@
+//! Goal: rules 5 and 18. After a failed write or flush of the journal the store stops, says so to everyone, and writes
+//! nothing more; any other failure concerns its own call only; and no await hangs, whatever goes away around it.
+//!
+//! Method: a device in memory that fails on request and counts what reaches it; runtimes and tasks that end early.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test"
+)]
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use freehold::device::{Device, DeviceGeometry, MemoryDevice, Purpose};
+use freehold::{AllocRequest, Allocator, Error, Extent, ExtentInfo, FormatOptions, OpenOptions};
+use futures_util::TryStreamExt;
+
+/// What fails next, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failing {
+    Write(Purpose),
+    Flush,
+    Preallocate,
+    Read,
+}
+
+#[derive(Debug)]
+struct Fragile {
+    inner: MemoryDevice,
+    failing: Mutex<Option<Failing>>,
+    changes: AtomicU64,
+}
+
+impl Fragile {
+    fn new() -> Arc<Self> {
+        let inner = MemoryDevice::zeroed(512 << 10);
+        Arc::new(Self { inner, failing: Mutex::new(None), changes: AtomicU64::new(0) })
+    }
+
+    fn fail(&self, what: Failing) {
+        *self.failing.lock().unwrap() = Some(what);
+    }
+
+    fn check(&self, what: Failing) -> io::Result<()> {
+        let mut failing = self.failing.lock().unwrap();
+        if *failing == Some(what) {
+            *failing = None;
+            return Err(io::Error::other("injected"));
+        }
+        Ok(())
+    }
+
+    fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+}
+
+impl Device for Fragile {
+    fn geometry(&self) -> DeviceGeometry {
+        self.inner.geometry()
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.check(Failing::Read)?;
+        self.inner.read_at(offset, buf)
+    }
+    fn write_at(&self, offset: u64, data: &[u8], purpose: Purpose) -> io::Result<()> {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        self.check(Failing::Write(purpose))?;
+        self.inner.write_at(offset, data, purpose)
+    }
+    fn flush(&self) -> io::Result<()> {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        self.check(Failing::Flush)
+    }
+    fn discard(&self, _: u64, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+    fn preallocate(&self, _: u64, _: u64) -> io::Result<()> {
+        self.check(Failing::Preallocate)
+    }
+    fn may_block(&self) -> bool {
+        false
+    }
+}
+
+async fn open(device: &Arc<Fragile>) -> Allocator {
+    OpenOptions::new().open_device(Arc::clone(device) as Arc<dyn Device>).await.unwrap().0
+}
+
+async fn formatted() -> (Arc<Fragile>, Allocator) {
+    let device = Fragile::new();
+    FormatOptions::new().format_device(device.clone()).await.unwrap();
+    let store = open(&device).await;
+    (device, store)
+}
+
+async fn commit_one(store: &Allocator, owner: u64) -> freehold::Result<Extent> {
+    let mut txn = store.begin();
+    let extent = txn.alloc(AllocRequest::bytes(4096).owner(owner)).await?;
+    txn.write(&extent, 0, &owner.to_le_bytes()).await?;
+    txn.commit().await?;
+    Ok(extent)
+}
+
+async fn owners(store: &Allocator) -> Vec<u64> {
+    let extents: Vec<ExtentInfo> = store.extents().try_collect().await.unwrap();
+    extents.into_iter().map(|info| info.owner).collect()
+}
+
+#[tokio::test]
+async fn a_failed_journal_write_or_flush_stops_the_store() {
+    for failing in [Failing::Write(Purpose::Journal), Failing::Flush] {
+        let (device, store) = formatted().await;
+        let before = commit_one(&store, 1).await.unwrap();
+        let mut waiting = store.begin();
+        waiting.alloc(4096).await.unwrap();
+        device.fail(failing);
+        let error = commit_one(&store, 2).await.unwrap_err();
+        assert!(error.is_outcome_unknown(), "{failing:?}: {error}");
+
+        let changes = device.changes();
+        let poisoned =
+            |error: Error| assert!(matches!(error, Error::Poisoned { .. }), "{failing:?}: {error}");
+        poisoned(waiting.commit().await.unwrap_err());
+        poisoned(commit_one(&store, 3).await.unwrap_err());
+        poisoned(store.write_at(&before, 0, b"x").await.unwrap_err());
+        poisoned(store.read_at(&before, 0, 1).await.unwrap_err());
+        poisoned(store.checkpoint().await.unwrap_err());
+        poisoned(store.sync_data().await.unwrap_err());
+        poisoned(store.maintain().await.unwrap_err());
+        poisoned(store.close().await.unwrap_err());
+        drop(store);
+        assert_eq!(device.changes(), changes, "{failing:?}: something was written after the failure");
+
+        let store = open(&device).await;
+        let found = owners(&store).await;
+        assert!(found == [1] || found == [1, 2], "{failing:?}: {found:?}");
+        commit_one(&store, 4).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_failed_checkpoint_stops_the_store_and_loses_nothing() {
+    for purpose in [Purpose::Metadata, Purpose::ChecksumTree, Purpose::CallerCheckpoint, Purpose::Superblock]
+    {
+        let (device, store) = formatted().await;
+        commit_one(&store, 1).await.unwrap();
+        device.fail(Failing::Write(purpose));
+        assert!(store.checkpoint().await.is_err(), "{purpose:?}");
+        assert!(matches!(commit_one(&store, 2).await, Err(Error::Poisoned { .. })), "{purpose:?}");
+        drop(store);
+        assert_eq!(owners(&open(&device).await).await, [1], "{purpose:?}");
+    }
+}
+
+#[tokio::test]
+async fn other_failures_concern_their_call_only() {
+    let (device, store) = formatted().await;
+    device.fail(Failing::Preallocate);
+    let mut txn = store.begin();
+    assert!(matches!(txn.alloc(4096).await, Err(Error::Io { .. })), "no room for a segment's metadata");
+    drop(txn);
+    assert_eq!(store.stats().reserved_bytes, 0);
+
+    let extent = commit_one(&store, 1).await.unwrap();
+    store.checkpoint().await.unwrap();
+    device.fail(Failing::Write(Purpose::CallerDirect));
+    assert!(matches!(store.write_at(&extent, 0, b"x").await, Err(Error::Io { .. })));
+    device.fail(Failing::Read);
+    assert!(matches!(store.read_at(&extent, 0, 8).await, Err(Error::Io { .. })));
+    // A failed read under a journaled write: not committed, and nothing is held.
+    device.fail(Failing::Read);
+    let mut txn = store.begin();
+    txn.write(&extent, 100, b"y").await.unwrap();
+    assert!(matches!(txn.commit().await, Err(Error::Io { .. })));
+
+    commit_one(&store, 2).await.unwrap();
+    assert_eq!(store.read_at(&extent, 0, 8).await.unwrap(), 1_u64.to_le_bytes());
+    let stats = store.stats();
+    assert_eq!((stats.reserved_bytes, stats.pending_bytes, stats.extents), (0, 0, 2));
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_task_that_panics_holds_nothing() {
+    let (_device, store) = formatted().await;
+    let extent = commit_one(&store, 1).await.unwrap();
+    let inner = store.clone();
+    let task = tokio::spawn(async move {
+        let mut txn = inner.begin();
+        txn.alloc(8192).await.unwrap();
+        txn.free(&extent).await.unwrap();
+        panic!("on purpose");
+    });
+    assert!(task.await.is_err());
+    assert_eq!(store.stats().reserved_bytes, 0);
+    let mut txn = store.begin();
+    txn.free(&extent).await.unwrap();
+    txn.commit().await.unwrap();
+    assert_eq!(owners(&store).await, [0_u64; 0]);
+}
+
+#[test]
+fn a_runtime_that_ends_in_mid_commit_loses_nothing_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    runtime().block_on(FormatOptions::new().create(&path, 64 << 20)).unwrap();
+    for round in 0..10_u64 {
+        let acknowledged = Arc::new(Mutex::new(Vec::new()));
+        let first = runtime();
+        let store = first.block_on(Allocator::open(&path)).unwrap();
+        for task in 0..16_u64 {
+            let (store, acknowledged) = (store.clone(), Arc::clone(&acknowledged));
+            first.spawn(async move {
+                for number in 0.. {
+                    let owner = round << 48 | task << 32 | number;
+                    if let Ok(extent) = commit_one(&store, owner).await {
+                        acknowledged.lock().unwrap().push((owner, extent));
+                    }
+                }
+            });
+        }
+        for _ in 0..2000 {
+            if !acknowledged.lock().unwrap().is_empty() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::thread::sleep(Duration::from_millis(round));
+        first.shutdown_timeout(Duration::from_secs(20));
+        drop(store);
+
+        let second = runtime();
+        second.block_on(async {
+            let store = Allocator::open(&path).await.unwrap();
+            let extents: Vec<ExtentInfo> = store.extents().try_collect().await.unwrap();
+            let acknowledged = acknowledged.lock().unwrap();
+            assert!(!acknowledged.is_empty());
+            for (owner, extent) in acknowledged.iter() {
+                assert!(
+                    extents.contains(&ExtentInfo { extent: *extent, owner: *owner }),
+                    "{owner:#x} is gone"
+                );
+            }
+            let mut txn = store.begin();
+            for chunk in extents.chunks(100) {
+                for info in chunk {
+                    txn.free(&info.extent).await.unwrap();
+                }
+                txn.commit().await.unwrap();
+                txn = store.begin();
+            }
+            store.close().await.unwrap();
+        });
+    }
+}
