@@ -241,9 +241,9 @@ fn a_runtime_that_ends_in_mid_commit_loses_nothing_acknowledged() {
         second.block_on(async {
             let store = Allocator::open(&path).await.unwrap();
             let extents: Vec<ExtentInfo> = store.extents().try_collect().await.unwrap();
-            let acknowledged = acknowledged.lock().unwrap();
+            let acknowledged = std::mem::take(&mut *acknowledged.lock().unwrap());
             assert!(!acknowledged.is_empty());
-            for (owner, extent) in acknowledged.iter() {
+            for (owner, extent) in &acknowledged {
                 assert!(
                     extents.contains(&ExtentInfo { extent: *extent, owner: *owner }),
                     "{owner:#x} is gone"

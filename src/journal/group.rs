@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::commit::Completion;
+use super::append::Completion;
 use super::overlay::{BlockId, Overlay};
 use crate::error::{Error, Result};
 use crate::format::{PayloadEncoder, UpdateKind, content_checksum};

@@ -19,6 +19,7 @@
 //!
 //! Lock order: `checkpointing` before `writer` before `state` before `tree`; overlay shards are leaves.
 
+mod append;
 mod checkpoint;
 mod commit;
 mod data;
@@ -33,7 +34,7 @@ mod scan;
 mod superblocks;
 mod tree;
 
-pub use commit::{Appender, Completion, MetadataChange, MetadataWrite, Record};
+pub use append::{Appender, Completion, MetadataChange, MetadataWrite, Record};
 pub use engine::{Journal, JournalOptions, JournalStats};
 pub use maintenance::Maintenance;
 pub use overlay::{BlockId, Overlay};

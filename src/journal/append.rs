@@ -1,0 +1,258 @@
+//! Appending: a transaction's bytes go into the overlay and are noted in the open group.
+
+use std::collections::HashMap;
+use std::sync::{Arc, MutexGuard};
+
+use super::engine::{Journal, State};
+use super::overlay::BlockId;
+use super::ring::RingPermit;
+use crate::error::{Error, Result};
+use crate::format::{GROUP_HEADER_BYTES, LeafAddress, PayloadEncoder};
+
+/// Called once, with the transaction's LSN when it is durable, or with why it is not.
+pub type Completion = Box<dyn FnOnce(Result<u64>) + Send>;
+
+/// A change of part of a metadata block.
+#[derive(Clone, Debug)]
+pub enum MetadataChange {
+    /// New bytes.
+    Bytes {
+        /// Offset in the block.
+        offset: u32,
+        /// What stands there from now on.
+        bytes: Vec<u8>,
+    },
+    /// A run of bits, least significant bit of each byte first.
+    Bits {
+        /// First bit in the block.
+        first: u32,
+        /// How many.
+        count: u32,
+        /// Set or cleared.
+        set: bool,
+    },
+}
+
+/// A change of a metadata block.
+#[derive(Clone, Debug)]
+pub struct MetadataWrite {
+    /// Which block.
+    pub leaf: LeafAddress,
+    /// What changes.
+    pub change: MetadataChange,
+}
+
+impl MetadataChange {
+    /// The bytes of the block that change.
+    fn range(&self) -> (u32, u32) {
+        match self {
+            Self::Bytes { offset, bytes } => (*offset, offset + u32::try_from(bytes.len()).unwrap_or(0)),
+            Self::Bits { first, count, .. } => (first / 8, (first + count).div_ceil(8)),
+        }
+    }
+
+    fn apply(&self, block: &mut [u8]) {
+        match self {
+            Self::Bytes { offset, bytes } => {
+                let start = *offset as usize;
+                if let Some(target) = block.get_mut(start..start + bytes.len()) {
+                    target.copy_from_slice(bytes);
+                }
+            }
+            Self::Bits { first, count, set } => set_bits(block, *first, *count, *set),
+        }
+    }
+}
+
+fn set_bits(block: &mut [u8], first: u32, count: u32, set: bool) {
+    let end = first + count;
+    let mut bit = first;
+    while bit < end {
+        let Some(byte) = block.get_mut(bit as usize / 8) else {
+            return;
+        };
+        let within = bit % 8;
+        let bits = (8 - within).min(end - bit);
+        #[expect(clippy::cast_possible_truncation, reason = "at most eight bits, shifted within a byte")]
+        let mask = (((1_u32 << bits) - 1) << within) as u8;
+        if set {
+            *byte |= mask;
+        } else {
+            *byte &= !mask;
+        }
+        bit += bits;
+    }
+}
+
+/// A transaction as the journal sees it.
+pub struct Record {
+    /// Changes of metadata blocks, all of which are resident.
+    pub metadata: Vec<MetadataWrite>,
+    /// Journaled bytes of the caller: offset on the device, content.
+    pub caller: Vec<(u64, Vec<u8>)>,
+    /// The blocks under `caller` that were not in the overlay, as read from the device.
+    pub bases: HashMap<u64, Vec<u8>>,
+    /// Ring space, claimed for [`Journal::record_bound`].
+    pub permit: RingPermit,
+    /// Who is told.
+    pub completion: Completion,
+}
+
+/// The right to append. While it is held, nothing is appended by others and no snapshot is taken.
+pub struct Appender<'a> {
+    journal: &'a Journal,
+    state: MutexGuard<'a, State>,
+}
+
+impl Appender<'_> {
+    /// Whether a block can be changed without reading it first.
+    #[must_use]
+    pub fn is_resident(&self, id: BlockId) -> bool {
+        self.journal.overlay.contains(id)
+    }
+
+    /// Applies a record to the overlay and adds it to the open group. Returns its LSN, and whether the caller has to
+    /// see to it that the group gets written ([`Journal::start_driving`]).
+    ///
+    /// # Errors
+    /// Nothing is changed when a block is missing.
+    pub fn append(mut self, record: Record) -> Result<(u64, bool)> {
+        let journal = self.journal;
+        let block_bytes = u64::from(journal.layout.block_bytes());
+        let missing = record.metadata.iter().any(|write| !self.is_resident(BlockId::Metadata(write.leaf.0)))
+            || record
+                .caller
+                .iter()
+                .flat_map(|(offset, bytes)| blocks(*offset, bytes.len(), block_bytes))
+                .any(|block| !self.is_resident(BlockId::Caller(block)) && !record.bases.contains_key(&block));
+        if missing {
+            return Err(Error::Internal("a block to be changed is not in memory"));
+        }
+        let state = &mut *self.state;
+        let granule = journal.layout.ring_granule_bytes() as usize;
+        let granules = record.permit.take();
+        let max_group = usize::try_from(journal.max_transaction_bytes()).unwrap_or(usize::MAX);
+        if !state.open.is_empty() && (state.open.granules + granules) * granule > max_group {
+            journal.close_open_group(state)?;
+        }
+        let lsn = state.next_lsn;
+        state.next_lsn += 1;
+        if state.open.is_empty() {
+            state.open.first_lsn = lsn;
+        }
+        state.open.transactions += 1;
+        state.open.granules += granules;
+        state.open.completions.push(record.completion);
+
+        if state.dirty.is_empty() {
+            state.dirty_since = journal.port.clock().monotonic();
+        }
+        for write in &record.metadata {
+            let id = BlockId::Metadata(write.leaf.0);
+            journal.overlay.change(id, |block| {
+                write.change.apply(Arc::make_mut(&mut block.content).as_mut_slice());
+                block.lsn = lsn;
+                block.dirty = true;
+            });
+            let (start, end) = write.change.range();
+            state.open.touch(id, start, end, false);
+            state.dirty.insert(id);
+        }
+        let mut bases = record.bases;
+        for (offset, bytes) in &record.caller {
+            journal.apply_caller_write(state, lsn, *offset, bytes, &mut bases);
+        }
+        let must_drive = !state.driving;
+        state.driving = true;
+        Ok((lsn, must_drive))
+    }
+}
+
+/// Numbers of the blocks under a range.
+pub(super) fn blocks(offset: u64, len: usize, block_bytes: u64) -> std::ops::Range<u64> {
+    offset / block_bytes..(offset + len as u64).div_ceil(block_bytes)
+}
+
+impl Journal {
+    /// The most journal bytes that a record can need, group header included.
+    #[must_use]
+    pub fn record_bound(&self, metadata_changes: usize, metadata_bytes: usize, caller: &[(u64, u64)]) -> u64 {
+        let block_bytes = u64::from(self.layout.block_bytes());
+        let images: usize = caller
+            .iter()
+            .map(|&(offset, len)| {
+                blocks(offset, usize::try_from(len).unwrap_or(usize::MAX), block_bytes).count()
+            })
+            .sum();
+        let image = PayloadEncoder::update_bound(1, self.layout.block_bytes() as usize);
+        let metadata = metadata_changes * PayloadEncoder::update_bound(1, 0) + metadata_bytes;
+        (GROUP_HEADER_BYTES + metadata + images * image) as u64
+    }
+
+    fn apply_caller_write(
+        &self,
+        state: &mut State,
+        lsn: u64,
+        offset: u64,
+        bytes: &[u8],
+        bases: &mut HashMap<u64, Vec<u8>>,
+    ) {
+        let block_bytes = u64::from(self.layout.block_bytes());
+        let mut rest = bytes;
+        for number in blocks(offset, bytes.len(), block_bytes) {
+            let id = BlockId::Caller(number);
+            let within = offset.saturating_sub(number * block_bytes);
+            let len = usize::try_from(block_bytes - within).unwrap_or(0).min(rest.len());
+            let (part, after) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+            rest = after;
+            if !self.overlay.contains(id)
+                && let Some(base) = bases.remove(&number)
+            {
+                self.overlay.insert_caller(id, base);
+            }
+            let round = state.image_round;
+            let start = usize::try_from(within).unwrap_or(0);
+            let image = self.overlay.change(id, |block| {
+                if let Some(target) = Arc::make_mut(&mut block.content).get_mut(start..start + part.len()) {
+                    target.copy_from_slice(part);
+                }
+                block.lsn = lsn;
+                let image = block.image_round != round;
+                block.image_round = round;
+                image
+            });
+            let (start, end) =
+                (u32::try_from(start).unwrap_or(0), u32::try_from(start + part.len()).unwrap_or(0));
+            state.open.touch(id, start, end, image.unwrap_or(false));
+            state.dirty.insert(id);
+        }
+    }
+
+    /// Begins to append.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] after a failure, [`Error::Closed`] after closing, [`Error::ReadOnly`].
+    pub fn appender(&self) -> Result<Appender<'_>> {
+        let state = self.lock(&self.state);
+        self.check_open(&state)?;
+        Ok(Appender { journal: self, state })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quickcheck::quickcheck;
+
+    quickcheck! {
+        fn bits_match_a_model(first: u16, count: u16, set: bool) -> bool {
+            let (first, count) = (u32::from(first % 500), u32::from(count % 300));
+            let mut block = vec![if set { 0 } else { 0xff }; 128];
+            set_bits(&mut block, first, count, set);
+            (0..1024_u32).all(|bit| {
+                let is_set = block[bit as usize / 8] >> (bit % 8) & 1 == 1;
+                is_set == ((first..first + count).contains(&bit) == set)
+            })
+        }
+    }
+}
