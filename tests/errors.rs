@@ -5,6 +5,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
@@ -260,4 +261,75 @@ fn a_runtime_that_ends_in_mid_commit_loses_nothing_acknowledged() {
             store.close().await.unwrap();
         });
     }
+}
+
+/// A device whose flushes take longer than the maintenance thread sleeps.
+#[derive(Debug)]
+struct Slow(MemoryDevice);
+
+impl Device for Slow {
+    fn geometry(&self) -> DeviceGeometry {
+        self.0.geometry()
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, buf)
+    }
+    fn write_at(&self, offset: u64, data: &[u8], purpose: Purpose) -> io::Result<()> {
+        self.0.write_at(offset, data, purpose)
+    }
+    fn flush(&self) -> io::Result<()> {
+        std::thread::sleep(Duration::from_millis(80));
+        Ok(())
+    }
+    fn discard(&self, _: u64, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+    fn preallocate(&self, _: u64, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Symptom: the program hung at its end. Cause: the last handle was dropped by a completion, on the thread that was
+/// writing; it waited for the maintenance thread, which waited for the writer's lock. Fix: a thread that works for the
+/// journal waits for nobody.
+#[test]
+fn handles_dropped_in_mid_flush_do_not_hang() {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+        let device: Arc<dyn Device> = Arc::new(Slow(MemoryDevice::zeroed(512 << 10)));
+        runtime.block_on(async {
+            FormatOptions::new().format_device(Arc::clone(&device)).await.unwrap();
+            for _ in 0..3 {
+                let (store, _) = OpenOptions::new().open_device(Arc::clone(&device)).await.unwrap();
+                let task = tokio::spawn(async move { commit_one(&store, 1).await.map(drop) });
+                tokio::time::sleep(Duration::from_millis(40)).await;
+                task.abort();
+                let _ = task.await;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        });
+        drop(runtime);
+        sender.send(()).unwrap();
+    });
+    receiver.recv_timeout(Duration::from_secs(30)).expect("it hangs");
+}
+
+/// Symptom: a commit never ended, and the device was flushed without end. Cause: a ticket of an earlier opening named a
+/// write that this one will never count. Fix: such a ticket stands for everything written so far.
+#[tokio::test]
+async fn a_ticket_of_another_opening_is_no_obstacle() {
+    let (device, store) = formatted().await;
+    let extent = commit_one(&store, 1).await.unwrap();
+    let mut old = store.write_at(&extent, 0, b"x").await.unwrap();
+    for _ in 0..10 {
+        old = store.write_at(&extent, 0, b"x").await.unwrap();
+    }
+    drop(store);
+    let store = open(&device).await;
+    let mut txn = store.begin();
+    txn.alloc(4096).await.unwrap();
+    txn.after(old);
+    txn.commit().await.unwrap();
 }

@@ -10,8 +10,13 @@ use crate::error::{Error, Result};
 use crate::journal::BlockId;
 
 /// Names a completed direct write, so that a commit can be made to wait until it is durable (rule 16).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DataTicket(pub(super) u64);
+///
+/// Good for as long as the store is open. A ticket of an earlier opening, or of another store, stands for everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DataTicket {
+    pub(super) epoch: u64,
+    pub(super) number: u64,
+}
 
 impl Inner {
     /// Has the header block of an extent in memory, so that it can be looked at under the core lock.
@@ -78,7 +83,7 @@ impl Allocator {
     /// Writes `data` at `offset` within an extent, past the journal. Not durable by itself: a commit of the
     /// transaction that allocated the extent waits for it, and any other can be told to ([`Transaction::after`]).
     ///
-    /// Overlapping writes take effect in the order of the calls. When the journal still holds changes of the same
+    /// Overlapping writes take effect one after the other. When the journal still holds changes of the same
     /// blocks, a checkpoint runs first (rule 4).
     ///
     /// # Errors
@@ -95,7 +100,7 @@ impl Allocator {
         inner.warm_header(extent.offset).await?;
         inner.check_access(&inner.core(), extent, offset, len)?;
         if len == 0 {
-            return Ok(DataTicket::default());
+            return Ok(DataTicket { epoch: inner.journal.epoch(), number: 0 });
         }
         let start = extent.offset + offset;
         let guard = inner.locks.lock(vec![inner.block_range(start, len)]).await;
@@ -116,12 +121,13 @@ impl Allocator {
                 if let Some(reserved) = core.reserved.get_mut(&extent.offset)
                     && reserved.extent == extent
                 {
-                    reserved.data_number = completed;
+                    // Two writes may get here in the other order.
+                    reserved.data_number = reserved.data_number.max(completed);
                 }
             }
         };
         write_through(Arc::clone(inner.journal.port()), start, data, guard, on_written).await?;
-        Ok(DataTicket(number.load(Ordering::Acquire)))
+        Ok(DataTicket { epoch: inner.journal.epoch(), number: number.load(Ordering::Acquire) })
     }
 
     /// Makes every direct write that has completed durable.

@@ -1,6 +1,7 @@
 //! Floor 6: the handle that programs hold. It binds space to journal.
 //!
-//! Lock order: `core` before anything of the journal; never held across an `await`, a checkpoint, or driving.
+//! Lock order: `core` comes after the journal's `writer` and before its `state`. It is never held across an `await`, a
+//! checkpoint, or driving.
 
 mod create;
 mod data;

@@ -203,7 +203,10 @@ impl Transaction {
     /// Makes the commit wait until a direct write is durable (rule 16). Direct writes into extents that this
     /// transaction allocated are waited for without asking.
     pub fn after(&mut self, ticket: DataTicket) {
-        self.data_number = self.data_number.max(ticket.0);
+        let journal = &self.inner.journal;
+        // A number that was just given out is not covered by any flush yet: the next one covers all that came before.
+        let number = if ticket.epoch == journal.epoch() { ticket.number } else { journal.data_written() };
+        self.data_number = self.data_number.max(number);
     }
 
     /// Makes the commit wait until every direct write that has completed so far is durable.
@@ -266,6 +269,9 @@ impl Transaction {
             return Ok(Committed { lsn: journal.stats().durable_lsn });
         }
 
+        if journal.is_overlay_full() {
+            inner.offload(|inner| inner.journal.checkpoint()).await?;
+        }
         let permit = journal.claim_space(needed).await?;
         let ranges: Vec<_> = self
             .staged
@@ -281,7 +287,11 @@ impl Transaction {
         if must_drive {
             journal.start_driving().await;
         }
-        let lsn = receiver.await.unwrap_or(Err(Error::Internal("a commit was forgotten")))?;
+        let lsn = receiver.await.unwrap_or_else(|_| {
+            // Only a panic loses the answer, and the group may have been written by then.
+            let cause = Arc::new(Error::Internal("a panic stopped the journal"));
+            Err(Error::OutcomeUnknown { cause })
+        })?;
         Ok(Committed { lsn })
     }
 

@@ -132,7 +132,7 @@ impl Layout {
         });
         let ring_bytes = request.journal_bytes.unwrap_or_else(|| {
             let block = u64::from(block_bytes);
-            (device.len_bytes / 64).clamp(MIN_JOURNAL_BYTES, 64 << 20).next_multiple_of(block)
+            (device.len_bytes / 64).clamp(MIN_JOURNAL_BYTES, 64 << 20).max(6 * block).next_multiple_of(block)
         });
         Self::from_sizes(
             device.len_bytes,
@@ -203,6 +203,14 @@ impl Layout {
         let pages_per_segment =
             u32::try_from(segment_bytes / page).map_err(|_| invalid("too many pages in a segment"))?;
 
+        // Half the ring holds the largest transaction: the bits of a whole segment, and a whole block of the caller.
+        let largest = u64::from(pages_per_segment) / 8 + block + 2048;
+        if ring_bytes / 2 < largest {
+            return Err(invalid(format!(
+                "a journal of {ring_bytes} bytes is too small for segments of {pages_per_segment} pages; make it {} at least",
+                (2 * largest).next_multiple_of(block)
+            )));
+        }
         let pages = u64::from(pages_per_segment);
         let bitmap_blocks = pages.div_ceil(8).div_ceil(block);
         let header_blocks = (pages * PAGE_HEADER_BYTES as u64).div_ceil(block);

@@ -1,6 +1,7 @@
 //! Appending: a transaction's bytes go into the overlay and are noted in the open group.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
 use super::engine::{Journal, State};
@@ -162,6 +163,7 @@ impl Appender<'_> {
         for (offset, bytes) in &record.caller {
             journal.apply_caller_write(state, lsn, *offset, bytes, &mut bases);
         }
+        journal.dirty_blocks.store(state.dirty.len(), Ordering::Relaxed);
         let must_drive = !state.driving;
         state.driving = true;
         Ok((lsn, must_drive))

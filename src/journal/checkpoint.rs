@@ -41,9 +41,23 @@ impl Journal {
         self.checkpoint_locked(&mut superblocks)
     }
 
-    /// Whether the ring is half full, or somebody waits for space in it.
+    /// Dirty blocks from which on a checkpoint is wanted: as much as the ring holds, or 16 MiB if that is more. Blocks of
+    /// zeros, and changes spread wide, take far less room in the ring than in memory.
+    pub(super) fn max_dirty_blocks(&self) -> usize {
+        let bytes = self.layout.ring_bytes().max(16 << 20);
+        usize::try_from(bytes / u64::from(self.layout.block_bytes())).unwrap_or(usize::MAX / 4)
+    }
+
+    /// Whether commits have to wait until a checkpoint has made room in memory.
+    #[must_use]
+    pub fn is_overlay_full(&self) -> bool {
+        self.dirty_blocks.load(Ordering::Relaxed) > 2 * self.max_dirty_blocks()
+    }
+
+    /// Whether the ring is half full, the overlay is full, or somebody waits for space in the ring.
     pub(super) fn wants_checkpoint(&self) -> bool {
         self.space_wanted.load(Ordering::Acquire) > 0
+            || self.dirty_blocks.load(Ordering::Relaxed) > self.max_dirty_blocks()
             || self.space.available_permits() < Self::ring_granules(&self.layout) / 2
     }
 
@@ -59,7 +73,7 @@ impl Journal {
 
     fn checkpoint_locked(&self, superblocks: &mut MutexGuard<'_, SuperblockPair>) -> Result<()> {
         let snapshot = {
-            let mut writer = self.lock(&self.writer);
+            let mut writer = self.lock_writer();
             self.take_snapshot(&mut writer)?
         };
         self.write_snapshot(superblocks, &snapshot)
@@ -76,7 +90,9 @@ impl Journal {
             }
             let groups = std::mem::take(&mut state.closed);
             let lsn = groups.back().map_or(writer.durable_lsn, super::group::ClosedGroup::last_lsn);
-            let snapshot = self.snapshot_dirty(&mut state, lsn)?;
+            let snapshot = self.snapshot_dirty(&mut state, lsn).inspect_err(|error| {
+                self.port.poison(error.clone());
+            })?;
             (groups, snapshot)
         };
         let mut failed = None;
@@ -101,6 +117,7 @@ impl Journal {
 
     pub(super) fn snapshot_dirty(&self, state: &mut State, lsn: u64) -> Result<Snapshot> {
         let dirty = std::mem::take(&mut state.dirty);
+        self.dirty_blocks.store(0, Ordering::Relaxed);
         let mut blocks = Vec::with_capacity(dirty.len());
         for id in dirty {
             let content = self.overlay.get(id).ok_or(Error::Internal("a dirty block left the overlay"))?;
@@ -182,7 +199,7 @@ impl Journal {
 
     /// Writes the note of the last durable LSN, if there is a newer one than last time (rule 7). Not flushed.
     pub fn write_witness(&self) -> Result<()> {
-        let mut writer = self.lock(&self.writer);
+        let mut writer = self.lock_writer();
         self.check_open(&self.lock(&self.state))?;
         if writer.durable_lsn <= writer.witnessed_lsn {
             return Ok(());
@@ -198,7 +215,7 @@ impl Journal {
     }
 
     fn note_durable(&self, lsn: u64, position: u64) -> Result<()> {
-        self.write_witness_block(&mut self.lock(&self.writer), lsn, position)
+        self.write_witness_block(&mut self.lock_writer(), lsn, position)
     }
 
     fn write_witness_block(&self, writer: &mut Writer, durable_lsn: u64, position: u64) -> Result<()> {

@@ -1,7 +1,9 @@
 //! Group commit without a timer: whoever finds nobody writing writes, group after group, until nobody waits; and the
 //! waits around it, for ring space and for data.
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -13,6 +15,10 @@ use super::maintenance::EngineThread;
 use super::ring::{Ring, RingPermit};
 use crate::error::{Error, Result};
 use crate::format::GroupHeader;
+
+/// How long a writer waits for somebody who wants a turn to take it: at most a millisecond in all.
+const YIELD: Duration = Duration::from_micros(20);
+const YIELDS: u32 = 50;
 
 impl Journal {
     pub(super) fn check_open(&self, state: &State) -> Result<()> {
@@ -140,6 +146,7 @@ impl Journal {
                 }
             };
             drop(writer);
+            self.let_others_write();
             if result.is_ok() {
                 self.data.flushed(completed);
                 self.wake_data_waiters();
@@ -149,6 +156,25 @@ impl Journal {
             }
         }
         std::mem::forget(panicked);
+    }
+
+    /// A mutex goes to whoever asks first when it is let go, and that would be this thread again: under load a
+    /// checkpoint would never get its turn between two groups.
+    fn let_others_write(&self) {
+        for _ in 0..YIELDS {
+            if self.writer_wanted.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            std::thread::sleep(YIELD);
+        }
+    }
+
+    /// Takes the writer's lock for something else than a group, with the promise of a turn.
+    pub(super) fn lock_writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer_wanted.fetch_add(1, Ordering::AcqRel);
+        let writer = self.lock(&self.writer);
+        self.writer_wanted.fetch_sub(1, Ordering::AcqRel);
+        writer
     }
 
     fn wake_data_waiters(&self) {
@@ -198,7 +224,7 @@ impl Journal {
                 count(&counters.transactions, u64::from(group.transactions));
                 count(&counters.encoded_bytes, u64::from(group.length));
                 count(&counters.written_bytes, group.bytes.len() as u64);
-                counters.durable_lsn.store(writer.durable_lsn, std::sync::atomic::Ordering::Relaxed);
+                counters.durable_lsn.store(writer.durable_lsn, Ordering::Relaxed);
                 for (lsn, completion) in (group.first_lsn..).zip(group.completions) {
                     completion(Ok(lsn));
                 }
@@ -256,14 +282,14 @@ struct Wanted<'a>(&'a Journal);
 
 impl<'a> Wanted<'a> {
     fn new(journal: &'a Journal) -> Self {
-        journal.space_wanted.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+        journal.space_wanted.fetch_add(1, Ordering::AcqRel);
         Self(journal)
     }
 }
 
 impl Drop for Wanted<'_> {
     fn drop(&mut self) {
-        self.0.space_wanted.fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
+        self.0.space_wanted.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -287,7 +313,7 @@ impl Drop for DriveTask {
 }
 
 /// A panic while driving must not leave anyone waiting for ever.
-struct FailOnPanic<'a>(&'a Journal);
+pub(super) struct FailOnPanic<'a>(pub(super) &'a Journal);
 
 impl Drop for FailOnPanic<'_> {
     fn drop(&mut self) {

@@ -121,6 +121,11 @@ pub struct Journal {
     pub(super) data: DataSequence,
     pub(super) counters: Counters,
     pub(super) wake: Arc<Wake>,
+    pub(super) epoch: AtomicU64,
+    /// Those who wait for their turn between two groups.
+    pub(super) writer_wanted: AtomicUsize,
+    /// Length of `State::dirty`, to be looked at without the lock.
+    pub(super) dirty_blocks: AtomicUsize,
 }
 
 impl std::fmt::Debug for Journal {
@@ -142,6 +147,12 @@ impl Journal {
     #[must_use]
     pub fn port(&self) -> &Arc<Port> {
         &self.port
+    }
+
+    /// The recovery epoch: another one at each writable opening.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
     }
 
     /// Where everything lies.
@@ -202,11 +213,11 @@ impl Journal {
     /// Keeps the clean blocks within their budget. The tables stay: publishing changes them.
     pub(super) fn evict_clean(&self, state: &State) {
         let budget = self.options.cached_blocks;
-        let dirty = state.dirty.len();
-        if self.overlay.len() > budget + dirty {
-            let pinned = self.layout.common_leaf_range();
+        let pinned = self.layout.common_leaf_range();
+        let stays = state.dirty.len() + usize::try_from(pinned.end).unwrap_or(usize::MAX / 2);
+        if self.overlay.len() > budget + stays {
             self.overlay.evict(
-                budget / 2 + dirty,
+                budget / 2 + stays,
                 |id| matches!(id, BlockId::Metadata(leaf) if pinned.contains(&leaf)),
             );
         }

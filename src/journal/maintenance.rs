@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::commit::FailOnPanic;
 use super::engine::Journal;
 use crate::error::{Error, IoOperation, Result};
 
@@ -114,7 +115,9 @@ fn run(journal: &Weak<Journal>, wake: &Wake) {
             return;
         };
         let _here = EngineThread::enter();
+        let panicked = FailOnPanic(&journal);
         let done = if checkpoint { journal.checkpoint() } else { journal.maintain() };
+        std::mem::forget(panicked);
         if let Err(error) = done {
             tracing::debug!(%error, "maintenance ends");
             journal.fail_waiting();
@@ -143,7 +146,9 @@ impl Maintenance {
     fn stop(&mut self) {
         self.wake.stop();
         if let Some(thread) = self.thread.take()
-            && thread.thread().id() != std::thread::current().id()
+            // A thread that works for the journal holds locks that the maintenance thread may be waiting for (and may be
+            // that thread itself): it must not wait. The thread ends by itself.
+            && !ENGINE_THREAD.get()
         {
             // A panic in the thread has poisoned the store; there is nothing to add to it here.
             let _ = thread.join();

@@ -17,7 +17,8 @@
 //!   point past it (rules 10, 14).
 //! - The first failed write or flush is the last one (rule 5): the port lets nothing more pass.
 //!
-//! Lock order: `checkpointing` before `writer` before `state` before `tree`; overlay shards are leaves.
+//! Lock order: `checkpointing`, `writer`, the allocator's `core` (completions take it under `writer`), `state`, `tree`;
+//! overlay shards are leaves.
 
 mod append;
 mod checkpoint;

@@ -10,7 +10,7 @@
 //! A crash at any of these writes leaves either the old superblock with the old journal, or the next one.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Semaphore;
@@ -81,11 +81,12 @@ impl Journal {
                 bits: superblock.read_only_compatible,
             });
         }
-        if port.geometry().sector_bytes > superblock.layout.block_bytes() {
+        let sector_bytes = port.geometry().sector_bytes;
+        if replay == Replay::InPlace && sector_bytes > superblock.layout.ring_granule_bytes() {
+            // Two groups would share a sector, and writing one could destroy the other (rule 9).
             return Err(Error::InvalidGeometry(format!(
-                "the device has sectors of {} bytes, the store was made for blocks of {}",
-                port.geometry().sector_bytes,
-                superblock.layout.block_bytes()
+                "the device has sectors of {sector_bytes} bytes, the store was made for {}; open it read-only, or without direct I/O",
+                superblock.layout.ring_granule_bytes()
             )));
         }
         let scan = scan_journal(&port, &superblock)?;
@@ -132,7 +133,8 @@ impl Journal {
                 durable_lsn: superblock.tail_lsn,
                 epoch: superblock.epoch,
                 witnessed_lsn: scan.last_lsn,
-                witness_copy: 0,
+                // Not over the newest one.
+                witness_copy: scan.witness_copy,
             }),
             state: Mutex::new(State {
                 open: OpenGroup::default(),
@@ -150,6 +152,9 @@ impl Journal {
             data: DataSequence::default(),
             counters: Counters::default(),
             wake: Arc::default(),
+            epoch: AtomicU64::new(superblock.epoch),
+            writer_wanted: AtomicUsize::new(0),
+            dirty_blocks: AtomicUsize::new(0),
             port,
             layout,
         }
@@ -208,6 +213,7 @@ impl Journal {
         let epoch = superblocks.current().epoch + 1;
         let mut writer = self.lock(&self.writer);
         writer.epoch = epoch;
+        self.epoch.store(epoch, Ordering::Relaxed);
         let start = writer.head_position;
         if let Some(last) = last {
             let header = self.restate(last, epoch, start, superblocks.current().tail_lsn)?;
@@ -226,8 +232,9 @@ impl Journal {
             .inspect_err(|error| {
                 self.port.poison(error.clone());
             })?;
-        writer.witnessed_lsn = writer.durable_lsn;
-        self.counters.durable_lsn.store(writer.durable_lsn, std::sync::atomic::Ordering::Relaxed);
+        // Nothing in the new epoch says yet that the group taken along is durable; the witness soon will.
+        writer.witnessed_lsn = superblocks.current().tail_lsn;
+        self.counters.durable_lsn.store(writer.durable_lsn, Ordering::Relaxed);
         let granule = u64::from(self.layout.ring_granule_bytes());
         let used = (writer.head_position - start) / granule;
         // Net change of claims: the original goes, its copy stays.
@@ -330,6 +337,9 @@ impl Journal {
                 return Err(bad(format!("{id:?} is not what the journal says it is after LSN {lsn}")));
             }
             state.dirty.insert(id);
+            if state.dirty.len() > 4 * self.max_dirty_blocks() {
+                return Err(bad("more blocks than a journal is allowed to gather".to_owned()));
+            }
             report.writes += update.patches.len() as u64;
         }
         report.records += 1;

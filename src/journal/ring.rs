@@ -18,13 +18,14 @@ pub struct Ring<'a> {
     layout: &'a Layout,
     chunk: Vec<u8>,
     chunk_place: u64,
+    bytes_read: u64,
 }
 
 impl<'a> Ring<'a> {
     /// The ring of a store.
     #[must_use]
     pub fn new(port: &'a Port, layout: &'a Layout) -> Self {
-        Self { port, layout, chunk: Vec::new(), chunk_place: 0 }
+        Self { port, layout, chunk: Vec::new(), chunk_place: 0, bytes_read: 0 }
     }
 
     /// Offset on the device of a position.
@@ -45,8 +46,15 @@ impl<'a> Ring<'a> {
         Ok(())
     }
 
+    /// Bytes given out by [`read`](Self::read) so far.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read
+    }
+
     /// Reads `len` bytes from a position; `len` is at most the ring's size.
     pub fn read(&mut self, position: u64, len: u64) -> Result<Vec<u8>> {
+        self.bytes_read += len;
         let ring_bytes = self.layout.ring_bytes();
         let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
         let mut place = position % ring_bytes;

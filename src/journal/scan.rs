@@ -6,6 +6,9 @@ use crate::format::{GroupHeader, Superblock, WITNESS_COPIES, Witness};
 
 use super::ring::Ring;
 
+/// How often the ring may be read over before a scan gives up.
+const MAX_READ_LAPS: u64 = 16;
+
 /// A group that counts.
 #[derive(Clone, Debug)]
 pub struct ScannedGroup {
@@ -39,20 +42,22 @@ pub struct JournalScan {
     pub torn: Option<TornTail>,
     /// The witness of this epoch, if one was found.
     pub witness: Option<Witness>,
+    /// The copy that the next witness goes over.
+    pub witness_copy: usize,
 }
 
-/// The newest witness of the superblock's epoch.
-pub fn read_witness(port: &Port, superblock: &Superblock) -> Result<Option<Witness>> {
+/// The newest witness of the superblock's epoch, and which copy it is.
+pub fn read_witness(port: &Port, superblock: &Superblock) -> Result<Option<(usize, Witness)>> {
     let layout = &superblock.layout;
-    let mut newest: Option<Witness> = None;
+    let mut newest: Option<(usize, Witness)> = None;
     for copy in 0..WITNESS_COPIES {
         let offset = layout.witness_offset(copy);
         let block = port.read_vec(offset, layout.block_bytes() as usize)?;
         if let Some(witness) = Witness::decode(&superblock.store_id, offset, &block)
             && witness.epoch == superblock.epoch
-            && newest.is_none_or(|newest| newest.durable_lsn < witness.durable_lsn)
+            && newest.is_none_or(|(_, newest)| newest.durable_lsn < witness.durable_lsn)
         {
-            newest = Some(witness);
+            newest = Some((copy, witness));
         }
     }
     Ok(newest)
@@ -67,12 +72,14 @@ pub fn scan_journal(port: &Port, superblock: &Superblock) -> Result<JournalScan>
     let granule = u64::from(layout.ring_granule_bytes());
     let ring_end = superblock.tail_position + layout.ring_bytes();
     let mut ring = Ring::new(port, layout);
+    let newest = read_witness(port, superblock)?;
     let mut scan = JournalScan {
         groups: Vec::new(),
         end_position: superblock.tail_position,
         last_lsn: superblock.tail_lsn,
         torn: None,
-        witness: read_witness(port, superblock)?,
+        witness: newest.map(|(_, witness)| witness),
+        witness_copy: newest.map_or(0, |(copy, _)| 1 - copy),
     };
     while scan.end_position < ring_end {
         let position = scan.end_position;
@@ -109,6 +116,14 @@ pub fn scan_journal(port: &Port, superblock: &Superblock) -> Result<JournalScan>
     if superblock.state == crate::format::StoreState::Open || torn {
         let mut ahead = position + granule;
         while ahead < ring_end {
+            // Overlapping claims of large groups are no accident: reading them all would take for ever.
+            if ring.bytes_read() > MAX_READ_LAPS * layout.ring_bytes() {
+                return Err(Error::corrupt(
+                    Structure::JournalGroup,
+                    ring.offset(ahead),
+                    "too many false groups",
+                ));
+            }
             if let Some(group) = read_group(&mut ring, superblock, ahead, ring_end - ahead)? {
                 if group.header.durable_lsn >= expected {
                     let reason = format!(
@@ -140,7 +155,8 @@ fn read_group(
         return Ok(None);
     };
     let padded = header.padded_bytes(granule);
-    if header.epoch != superblock.epoch || padded > room {
+    // No group is larger than half the ring; recovery counts on it.
+    if header.epoch != superblock.epoch || padded > room || padded > layout.ring_bytes() / 2 {
         return Ok(None);
     }
     let bytes = ring.read(position, padded)?;

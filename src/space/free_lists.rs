@@ -12,7 +12,11 @@ impl Space {
             return;
         };
         let old = segment.record;
-        let class = segment.maps.as_ref().and_then(|maps| maps.committed.largest_order());
+        // The class of a segment that is not loaded cannot have changed.
+        let Some(maps) = &segment.maps else {
+            return;
+        };
+        let class = maps.committed.largest_order();
         if old.class == class {
             return;
         }

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 without violations, 1 with some, 2 usage.
 
+mod planted;
 mod progress;
 mod summary;
 
@@ -50,6 +51,17 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Plants bugs in a copy of the source, one at a time, and says whether the campaign catches each.
+    Planted {
+        /// Only those whose names contain one of these.
+        names: Vec<String>,
+        /// How long each may take to be caught, in seconds.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Seed of the campaigns.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// The process that gets killed.
     #[command(hide = true)]
     KillChild {
@@ -74,14 +86,19 @@ fn default_jobs() -> usize {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(Command::KillChild { path, seed }) = &arguments.command {
-        return match run_child(path, *seed) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(message) => {
-                eprintln!("crashtest: {message}");
-                ExitCode::FAILURE
-            }
-        };
+    let done = match &arguments.command {
+        Some(Command::KillChild { path, seed }) => Some(run_child(path, *seed).map(|()| true)),
+        Some(Command::Planted { names, seconds, seed }) => Some(planted::run(names, *seconds, *seed)),
+        None => None,
+    };
+    match done {
+        None => {}
+        Some(Ok(true)) => return ExitCode::SUCCESS,
+        Some(Ok(false)) => return ExitCode::FAILURE,
+        Some(Err(message)) => {
+            eprintln!("crashtest: {message}");
+            return ExitCode::FAILURE;
+        }
     }
     let settings = Settings { seed: arguments.seed, operations: arguments.ops };
     match &arguments.replay {
