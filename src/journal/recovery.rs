@@ -31,6 +31,10 @@ use crate::format::{
     UpdateKind, content_checksum, decode_payload,
 };
 
+/// Commits are held up at twice the blocks that make a checkpoint due; those that were let through before may add as much
+/// as the ring takes; and while a checkpoint runs, all of it may gather once more. A journal with more than this is forged.
+const MAX_REPLAYED_ROUNDS: usize = 16;
+
 /// What replay found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -337,7 +341,7 @@ impl Journal {
                 return Err(bad(format!("{id:?} is not what the journal says it is after LSN {lsn}")));
             }
             state.dirty.insert(id);
-            if state.dirty.len() > 4 * self.max_dirty_blocks() {
+            if state.dirty.len() > MAX_REPLAYED_ROUNDS * self.max_dirty_blocks() {
                 return Err(bad("more blocks than a journal is allowed to gather".to_owned()));
             }
             report.writes += update.patches.len() as u64;
