@@ -1,8 +1,8 @@
 //! The overlay: journaled bytes that are not yet in place, by block; and clean metadata blocks, as a cache.
 //!
-//! An entry is *dirty* while the journal holds changes of it that no completed checkpoint has covered. Dirty entries are
-//! bounded by what fits into the ring, clean ones by a budget. Contents are shared: a checkpoint keeps the version of
-//! its snapshot alive while newer changes go into a copy.
+//! An entry is *dirty* while the journal holds changes of it that no completed checkpoint has covered. Dirty entries make
+//! a checkpoint due, and then hold commits up, long before they fill the memory; clean ones have a budget. Contents are
+//! shared: a checkpoint keeps the version of its snapshot alive while newer changes go into a copy.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -234,7 +234,7 @@ impl Space {
         if used_pages != segment.record.used_pages {
             return Err(format!("{used_pages} pages in use, {} in the record", segment.record.used_pages));
         }
-        // The record of a segment that was never used does not know its class.
+        // Nothing is held against the class of a segment without a role: no search has relied on it yet.
         if segment.record.role != Role::Unused && map.largest_order() != segment.record.class {
             return Err(format!(
                 "largest free run of order {:?}, {:?} in the record",
