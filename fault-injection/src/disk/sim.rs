@@ -190,7 +190,15 @@ impl SimDisk {
 
     /// Puts a mark into the trace.
     pub fn mark(&self, number: u64) {
-        self.state().trace.push(Event::Mark(number));
+        self.annotate(Event::Mark(number));
+    }
+
+    /// Puts an event into the trace that the harness alone knows of: a mark, a claim, a label. An event of the disk
+    /// itself is left out.
+    pub fn annotate(&self, event: Event) {
+        if event.is_annotation() {
+            self.state().trace.push(event);
+        }
     }
 
     /// Puts a plan on the disk in the place of the one before, which is given back with its counts.
@@ -284,13 +292,13 @@ impl Device for SimDisk {
         let what = || format!("write {len} B at {offset} ({})", purpose_name(purpose));
         match fault {
             Some(Fault::Fail(code)) => {
-                state.note(&format!("{} failed", what()));
+                state.trace.push(Event::FailedWrite { offset, len, purpose });
                 return Err(code.to_error());
             }
             Some(Fault::FailAfter { code, written_bytes }) => {
-                state.note(&format!("{} failed after {written_bytes} B", what()));
                 let (written, _) = data.split_at(data.len().min(to_usize(written_bytes)));
                 state.cache(offset, written, purpose);
+                state.trace.push(Event::FailedWrite { offset, len, purpose });
                 return Err(code.to_error());
             }
             Some(Fault::LostWrite) => state.note(&format!("{} lost", what())),

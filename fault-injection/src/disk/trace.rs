@@ -50,8 +50,29 @@ pub enum Event {
         /// The bits that flipped.
         mask: Arc<[u8]>,
     },
+    /// A write that the disk refused. It stands where the call was; what was written of it before the refusal, if
+    /// anything, is an event of its own.
+    FailedWrite {
+        /// Where, in bytes from the start of the disk.
+        offset: u64,
+        /// How many bytes it was to write.
+        len: u64,
+        /// What for.
+        purpose: Purpose,
+    },
     /// Put in by the harness, usually: operation number n was acknowledged here.
     Mark(u64),
+    /// Put in by the harness: this space was handed out to a new owner here.
+    Claim {
+        /// Start of the space in bytes.
+        offset: u64,
+        /// Length of the space in bytes.
+        len: u64,
+    },
+    /// Put in by the harness: the store was opened here, or opened again.
+    Opened,
+    /// Put in by the harness: what it does next, in words.
+    Label(Arc<str>),
     /// A remark about an injected fault, for readers of the trace.
     Note(Arc<str>),
 }
@@ -61,6 +82,12 @@ impl Event {
     #[must_use]
     pub const fn is_io(&self) -> bool {
         matches!(self, Self::Write { .. } | Self::Flush | Self::FailedFlush | Self::LyingFlush)
+    }
+
+    /// Whether this was put in by the harness and changes nothing about the disk.
+    #[must_use]
+    pub const fn is_annotation(&self) -> bool {
+        matches!(self, Self::Mark(_) | Self::Claim { .. } | Self::Opened | Self::Label(_) | Self::Note(_))
     }
 
     /// What the write was for; none for other events.
@@ -101,7 +128,13 @@ impl fmt::Display for Event {
             Self::Discard { offset, len, .. } => write!(f, "discard {len} B at {offset}"),
             Self::Preallocate { offset, len } => write!(f, "preallocate {len} B at {offset}"),
             Self::Rot { offset, mask } => write!(f, "rot in {} B at {offset}", mask.len()),
+            Self::FailedWrite { offset, len, purpose } => {
+                write!(f, "write {len} B at {offset} ({}), failed", purpose_name(*purpose))
+            }
             Self::Mark(number) => write!(f, "mark {number}"),
+            Self::Claim { offset, len } => write!(f, "{len} B at {offset} handed out"),
+            Self::Opened => f.write_str("the store is open"),
+            Self::Label(text) => write!(f, "-- {text}"),
             Self::Note(text) => write!(f, "note: {text}"),
         }
     }

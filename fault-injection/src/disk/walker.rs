@@ -97,7 +97,13 @@ impl<'a> CutWalker<'a> {
                 }
             }
             Event::Mark(number) => cut.acknowledged = Some(*number),
-            Event::LyingFlush | Event::Preallocate { .. } | Event::Note(_) => {}
+            Event::LyingFlush
+            | Event::FailedWrite { .. }
+            | Event::Preallocate { .. }
+            | Event::Claim { .. }
+            | Event::Opened
+            | Event::Label(_)
+            | Event::Note(_) => {}
         }
     }
 
