@@ -37,11 +37,13 @@
 //! # }
 //! ```
 
+pub mod allocator;
 pub mod campaign;
 pub mod disk;
 pub mod executor;
+pub mod harness;
 pub mod kill;
+pub mod oracle;
 pub mod rng;
-pub mod subject;
 
 pub use rng::Rng;

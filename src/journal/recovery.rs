@@ -198,6 +198,7 @@ impl Journal {
         scan: &JournalScan,
         snapshot: &Snapshot,
     ) -> Result<()> {
+        let found = superblocks.current().sequence;
         if !superblocks.is_agreed() {
             superblocks.publish(&self.port, |_| {})?;
         }
@@ -209,12 +210,19 @@ impl Journal {
             return Err(Error::Internal("the journal is larger than its ring"));
         }
         self.write_snapshot(superblocks, snapshot)?;
+        if !scan.groups.is_empty() && superblocks.current().sequence == found {
+            superblocks.publish(&self.port, |_| {})?;
+        }
         self.begin_epoch(superblocks, scan.groups.last())
     }
 
     /// Opens a new epoch. The last group of the old one, if any, is taken along.
+    ///
+    /// An epoch is the sequence of a superblock copy that is durable before the first group of that epoch is issued. So no
+    /// other opening ever has the same one, not even when this one is cut off and what it took along was in a cache only.
     fn begin_epoch(&self, superblocks: &mut SuperblockPair, last: Option<&ScannedGroup>) -> Result<()> {
-        let epoch = superblocks.current().epoch + 1;
+        let sequence = superblocks.current().sequence;
+        let epoch = if last.is_some() { sequence } else { sequence + 1 };
         let mut writer = self.lock(&self.writer);
         writer.epoch = epoch;
         self.epoch.store(epoch, Ordering::Relaxed);

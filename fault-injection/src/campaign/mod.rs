@@ -1,7 +1,3 @@
-//! The campaign: chains of workloads, each cut at every I/O, each crash state recovered and judged.
+//! Campaigns against Freehold's allocator.
 
 pub mod chain;
-pub mod damage;
-pub mod explore;
-pub mod replay;
-pub mod tally;

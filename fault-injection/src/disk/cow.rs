@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use freehold::device::{Device, DeviceGeometry, Purpose};
 
+use super::footprint::Footprint;
 use super::layer::{CowBase, Layer};
 use super::trace::{Event, Trace, zeroed_sectors};
 use super::{checked_range, past_end, read_only, to_usize};
@@ -23,11 +24,20 @@ pub struct CowDisk {
 struct State {
     layer: Layer,
     trace: Option<Trace>,
+    footprint: Footprint,
+    follows_reads: bool,
     read_only: bool,
     discards: u64,
 }
 
 impl State {
+    /// Notes, for the footprint, that a range is about to change.
+    fn note_change(&mut self, range: &Range<usize>) {
+        if self.follows_reads {
+            self.footprint.write(&mut self.layer, range);
+        }
+    }
+
     fn record(&mut self, event: impl FnOnce() -> Event) {
         if let Some(trace) = &mut self.trace {
             trace.push(event());
@@ -60,7 +70,14 @@ impl CowDisk {
     /// A disk with the content of the image. Sizes in bytes.
     #[must_use]
     pub fn new(base: Arc<CowBase>, sector_bytes: u32, physical_block_bytes: u32) -> Self {
-        let state = State { layer: Layer::new(base), trace: None, read_only: false, discards: 0 };
+        let state = State {
+            layer: Layer::new(base),
+            trace: None,
+            footprint: Footprint::default(),
+            follows_reads: false,
+            read_only: false,
+            discards: 0,
+        };
         Self { sector_bytes, physical_block_bytes, state: Mutex::new(state) }
     }
 
@@ -74,6 +91,8 @@ impl CowDisk {
         let mut state = self.state();
         state.layer.clear();
         state.trace = None;
+        state.footprint.clear();
+        state.follows_reads = false;
         state.read_only = false;
         state.discards = 0;
     }
@@ -109,6 +128,22 @@ impl CowDisk {
     #[must_use]
     pub fn take_trace(&self) -> Trace {
         self.state().trace.take().unwrap_or_default()
+    }
+
+    /// From here on, follows what is read.
+    pub fn follow_reads(&self) {
+        let mut state = self.state();
+        state.footprint.clear();
+        state.follows_reads = true;
+    }
+
+    /// Ends following; gives the hash of what was read before it was written. Deterministic readers did the same on
+    /// every disk that has this hash.
+    #[must_use]
+    pub fn footprint(&self) -> u128 {
+        let mut state = self.state();
+        state.follows_reads = false;
+        state.footprint.hash()
     }
 
     /// Puts a mark into the trace, if one is recorded.
@@ -156,8 +191,12 @@ impl Device for CowDisk {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        let state = self.state();
+        let mut state = self.state();
         let range = state.range(io::ErrorKind::UnexpectedEof, "read", offset, buf.len() as u64)?;
+        if state.follows_reads {
+            let State { footprint, layer, .. } = &mut *state;
+            footprint.read(layer, &range);
+        }
         state.layer.read(range, buf);
         Ok(())
     }
@@ -165,6 +204,7 @@ impl Device for CowDisk {
     fn write_at(&self, offset: u64, data: &[u8], purpose: Purpose) -> io::Result<()> {
         let mut state = self.state();
         let range = state.writable("write", offset, data.len() as u64)?;
+        state.note_change(&range);
         state.layer.write(range.start, data);
         state.record(|| Event::Write { offset, data: Arc::from(data), purpose });
         Ok(())
@@ -177,7 +217,8 @@ impl Device for CowDisk {
 
     fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
         let mut state = self.state();
-        state.writable("discard", offset, len)?;
+        let range = state.writable("discard", offset, len)?;
+        state.note_change(&range);
         let salt = state.discards;
         state.discards += 1;
         let zeros = vec![0; to_usize(u64::from(self.sector_bytes))];
@@ -268,5 +309,35 @@ mod tests {
         let write = disk.write_at(0, &[1], Purpose::Format).unwrap_err();
         assert_eq!(write.kind(), io::ErrorKind::PermissionDenied);
         assert_eq!(disk.changed_chunks(), 0);
+    }
+
+    #[test]
+    fn the_footprint_is_what_was_read_first() {
+        let (a, b) = (disk(), disk());
+        a.poke(8192, &[1; 512]).unwrap();
+        let mut buffer = [0; 512];
+        let mut read = |disk: &CowDisk, offset| disk.read_at(offset, &mut buffer).unwrap();
+        for disk in [&a, &b] {
+            disk.follow_reads();
+            read(disk, 0);
+        }
+        assert_eq!(a.footprint(), b.footprint());
+        for disk in [&a, &b] {
+            disk.follow_reads();
+            read(disk, 8192);
+        }
+        assert_ne!(a.footprint(), b.footprint());
+        for disk in [&a, &b] {
+            disk.follow_reads();
+            disk.write_at(8192, &[2; 512], Purpose::Journal).unwrap();
+            read(disk, 8192);
+        }
+        assert_eq!(a.footprint(), b.footprint());
+        a.poke(8192, &[1; 512]).unwrap();
+        for disk in [&a, &b] {
+            disk.follow_reads();
+            disk.write_at(8192, &[2; 100], Purpose::Journal).unwrap();
+        }
+        assert_ne!(a.footprint(), b.footprint());
     }
 }

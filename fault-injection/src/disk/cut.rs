@@ -7,6 +7,7 @@ use super::cow::CowDisk;
 use super::layer::{CowBase, Layer};
 use super::pending::{Pending, PendingWrite, Unit};
 use super::to_usize;
+use super::trace::purpose_name;
 use crate::rng::Rng;
 
 /// An instant at which power fails: the image that is certainly on the medium, and the writes that may be.
@@ -19,6 +20,8 @@ pub struct Cut {
     pub(super) base: Arc<CowBase>,
     pub(super) physical_block_bytes: u64,
     pub(super) pending: Pending,
+    /// For each unit of `pending`, whether any of its versions differs from the base.
+    pub(super) effective: Vec<bool>,
     pub(super) acknowledged: Option<u64>,
 }
 
@@ -73,11 +76,30 @@ impl Cut {
         self.acknowledged
     }
 
-    /// Number of combinations of sector versions; `u64::MAX` stands for more than that.
+    /// Number of combinations of sector versions; `u64::MAX` stands for more than that. Sectors that are written with
+    /// what they hold make no difference and are left out.
     #[must_use]
     pub fn combinations(&self) -> u64 {
-        let digits = self.pending.units().iter().map(|unit| unit.versions.len() as u64 + 1);
+        let digits = self.effective_units().map(|unit| unit.versions.len() as u64 + 1);
         digits.fold(1, u64::saturating_mul)
+    }
+
+    fn effective_units(&self) -> impl Iterator<Item = &Unit> {
+        self.pending.units().iter().zip(&self.effective).filter(|(_, effective)| **effective).map(|(unit, _)| unit)
+    }
+
+    /// Finds out which pending sectors make a difference.
+    pub(super) fn compare_with_base(&mut self) {
+        let Self { base, pending, effective, .. } = self;
+        let differs = |unit: &Unit| {
+            unit.versions.iter().any(|&write| {
+                let (at, bytes) = pending.piece(write, unit.sector);
+                let range = to_usize(at)..to_usize(at) + bytes.len();
+                base.bytes().get(range) != Some(bytes)
+            })
+        };
+        effective.clear();
+        effective.extend(pending.units().iter().map(differs));
     }
 
     /// A state of this cut without damage.
@@ -127,12 +149,19 @@ impl Cut {
 
     /// A state with one sector torn or turned into garbage; none when no write is pending.
     pub fn torn_sector(&self, rng: &mut Rng) -> Option<Choice> {
-        let sector = rng.pick(self.pending.units())?.sector;
         let bytes = u32::try_from(rng.range(1..self.pending.sector_bytes())).unwrap_or(1);
         let kind = match rng.below(3) {
             0 => TearKind::Prefix(bytes),
             1 => TearKind::Suffix(bytes),
             _ => TearKind::Garbage(Self::any_fill(rng)),
+        };
+        let sector = match kind {
+            // Old and new bytes of a sector that does not change are the same.
+            TearKind::Prefix(_) | TearKind::Suffix(_) => {
+                let sectors: Vec<u64> = self.effective_units().map(|unit| unit.sector).collect();
+                *rng.pick(&sectors)?
+            }
+            _ => rng.pick(self.pending.units())?.sector,
         };
         Some(Choice { tear: Some(Tear { sector, kind }), ..self.choice(self.any_keep(rng)) })
     }
@@ -156,6 +185,74 @@ impl Cut {
         choices
     }
 
+    /// What a choice means for each pending write, line by line.
+    #[must_use]
+    pub fn describe(&self, choice: &Choice) -> Vec<String> {
+        let mut digits = match choice.keep {
+            Keep::Sectors(number) => number,
+            _ => 0,
+        };
+        let mut kept = vec![0_u64; self.pending.writes().len()];
+        let mut same = kept.clone();
+        let mut all = kept.clone();
+        let add = |counts: &mut Vec<u64>, write: usize| {
+            counts.get_mut(write).into_iter().for_each(|count| *count += 1);
+        };
+        for (unit, &effective) in self.pending.units().iter().zip(&self.effective) {
+            let count = if effective { self.kept_versions(unit, choice.keep, &mut digits) } else { 0 };
+            for (version, &write) in unit.versions.iter().enumerate() {
+                add(&mut all, write);
+                if !effective {
+                    add(&mut same, write);
+                } else if version < count {
+                    add(&mut kept, write);
+                }
+            }
+        }
+        let mut lines: Vec<String> = Vec::new();
+        for (write, ((kept, same), all)) in self.pending.writes().iter().zip(kept.iter().zip(&same).zip(&all)) {
+            let purpose = write.purpose().map_or("discard", purpose_name);
+            let changing = all - same;
+            let what = match (*kept, changing) {
+                (_, 0) => "changes nothing".to_owned(),
+                (0, _) => "lost".to_owned(),
+                (kept, changing) if kept == changing => "kept".to_owned(),
+                (kept, changing) => format!("{kept} of {changing} changed sectors kept"),
+            };
+            let (event, len, offset) = (write.event(), write.len(), write.offset());
+            lines.push(format!("{event}: {len} B at {offset} ({purpose}): {what}"));
+        }
+        if let Some(tear) = choice.tear {
+            let sector = tear.sector;
+            lines.push(match tear.kind {
+                TearKind::Prefix(bytes) => format!("sector {sector} is torn: the first {bytes} bytes are new"),
+                TearKind::Suffix(bytes) => format!("sector {sector} is torn: the last {bytes} bytes are new"),
+                TearKind::Garbage(fill) => format!("sector {sector} is garbage ({fill})"),
+                TearKind::Block(fill) => format!("the physical block around sector {sector} is garbage ({fill})"),
+            });
+        }
+        if lines.is_empty() {
+            lines.push("nothing".to_owned());
+        }
+        lines
+    }
+
+    /// How many versions of a sector the medium went through. Takes a digit of [`Keep::Sectors`].
+    fn kept_versions(&self, unit: &Unit, keep: Keep, digits: &mut u64) -> usize {
+        let base = unit.versions.len() as u64 + 1;
+        match keep {
+            Keep::Sectors(_) => {
+                let digit = *digits % base;
+                *digits /= base;
+                to_usize(digit)
+            }
+            keep => {
+                let last = unit.versions.iter().rposition(|&write| keep.has(write, unit.sector));
+                last.map_or(0, |last| last + 1)
+            }
+        }
+    }
+
     /// Puts a state onto a disk, in the place of whatever was on it.
     ///
     /// # Errors
@@ -175,20 +272,12 @@ impl Cut {
                 Keep::Sectors(number) => number,
                 _ => 0,
             };
-            for unit in self.pending.units() {
+            for (unit, &effective) in self.pending.units().iter().zip(&self.effective) {
+                if !effective {
+                    continue;
+                }
                 let versions = unit.versions.len();
-                let mut count = match choice.keep {
-                    Keep::Sectors(_) => {
-                        let base = versions as u64 + 1;
-                        let digit = digits % base;
-                        digits /= base;
-                        to_usize(digit)
-                    }
-                    keep => {
-                        let last = unit.versions.iter().rposition(|&write| keep.has(write, unit.sector));
-                        last.map_or(0, |last| last + 1)
-                    }
-                };
+                let mut count = self.kept_versions(unit, choice.keep, &mut digits);
                 let tear = choice.tear.filter(|tear| tear.sector == unit.sector);
                 if tear.is_some() {
                     count = count.min(versions.saturating_sub(1));

@@ -117,6 +117,23 @@ impl Layer {
         start..start + len
     }
 
+    /// Size of a chunk in bytes.
+    pub(super) fn chunk_bytes(&self) -> usize {
+        self.base.chunk_bytes
+    }
+
+    /// The hash of a chunk as it is now.
+    pub(super) fn hash_of(&mut self, chunk: usize) -> u128 {
+        let Some(slot) = (self.index[chunk] as usize).checked_sub(1) else { return self.base.hashes[chunk] };
+        if let Some(hash) = self.hashes[slot] {
+            return hash;
+        }
+        let bytes = &self.arena[self.slot_range(slot, 0, self.base.chunk_range(chunk).len())];
+        let hash = chunk_hash(chunk as u64, bytes);
+        self.hashes[slot] = Some(hash);
+        hash
+    }
+
     /// Number of chunks that were written.
     pub(super) const fn changed_chunks(&self) -> usize {
         self.chunks.len()

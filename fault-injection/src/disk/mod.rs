@@ -13,6 +13,7 @@ mod choice;
 mod cow;
 mod cut;
 mod faults;
+mod footprint;
 mod hash;
 mod layer;
 mod pending;

@@ -188,6 +188,12 @@ impl SimDisk {
         self.state().trace.clone()
     }
 
+    /// Number of events so far.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.state().trace.len()
+    }
+
     /// Puts a mark into the trace.
     pub fn mark(&self, number: u64) {
         self.annotate(Event::Mark(number));

@@ -10,8 +10,8 @@ use futures_util::TryStreamExt;
 use super::PAGE_BYTES;
 use super::lines::Line;
 use crate::rng::Rng;
-use crate::subject::model::Effects;
-use crate::subject::payload;
+use crate::allocator::model::{Effects, Put};
+use crate::allocator::payload;
 
 const TASKS: u64 = 8;
 /// A task frees when it has more extents than this.
@@ -104,7 +104,7 @@ impl Worker {
                 let unit = self.rng.index(8);
                 let cell = payload::cell(tag + 255);
                 transaction.write(&extent, payload::cell_offset(unit) as u64, &cell).await.map_err(fail)?;
-                effects.puts.push((extent, 0, unit, tag + 255));
+                effects.puts.push(Put { extent, page: 0, unit: Some(unit), tag: tag + 255 });
             }
             effects.allocated.push((ExtentInfo { extent, owner: tag }, tag));
         }

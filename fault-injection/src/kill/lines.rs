@@ -2,7 +2,7 @@
 
 use freehold::{Extent, ExtentInfo};
 
-use crate::subject::model::Effects;
+use crate::allocator::model::{Effects, Put};
 
 /// A line of the child.
 #[derive(Clone, Debug)]
@@ -34,7 +34,8 @@ impl Line {
                 for extent in &effects.freed {
                     text += &format!(" f:{}", extent_text(extent));
                 }
-                for (extent, page, unit, tag) in &effects.puts {
+                for Put { extent, page, unit, tag } in &effects.puts {
+                    let unit = unit.map_or(u64::MAX, |unit| unit as u64);
                     text += &format!(" p:{}:{page}:{unit}:{tag}", extent_text(extent));
                 }
                 text
@@ -63,7 +64,8 @@ impl Line {
                         ("f", []) => effects.freed.push(extent),
                         ("p", &[page, unit, tag]) => {
                             let index = |n: u64| usize::try_from(n).ok();
-                            effects.puts.push((extent, index(page)?, index(unit)?, tag));
+                            let unit = if unit == u64::MAX { None } else { Some(index(unit)?) };
+                            effects.puts.push(Put { extent, page: index(page)?, unit, tag });
                         }
                         _ => return None,
                     }
@@ -86,7 +88,7 @@ mod tests {
             lsn: 0,
             allocated: vec![(ExtentInfo { extent, owner: 9 }, 70)],
             freed: vec![extent],
-            puts: vec![(extent, 0, 5, 77)],
+            puts: vec![Put { extent, page: 0, unit: Some(5), tag: 77 }],
         };
         let text = Line::Begin(12, effects).to_text();
         let Some(Line::Begin(12, parsed)) = Line::parse(&text) else { panic!("{text}") };

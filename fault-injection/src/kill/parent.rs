@@ -11,9 +11,10 @@ use futures_util::TryStreamExt;
 
 use super::PAGE_BYTES;
 use super::lines::Line;
-use crate::campaign::tally::{Failure, Tally};
+use crate::allocator::model::{Effects, State};
+use crate::harness::Tally;
+use crate::oracle::{Oracle, Violation};
 use crate::rng::Rng;
-use crate::subject::model::{Effects, Entry, State};
 
 /// How to kill.
 #[derive(Clone, Debug)]
@@ -46,7 +47,8 @@ pub fn run_kills(options: &KillOptions, tally: &Tally) {
         Ok(())
     };
     if let Err(message) = run() {
-        tally.fail(Failure { message, address: format!("kills={}", tally.kills.get()) });
+        let message = format!("after {} kills: {message}", tally.kills.get());
+        tally.fail(Violation::new(Oracle::Model, message), None);
     }
 }
 
@@ -114,14 +116,14 @@ async fn judge(path: &Path, before: State, told: Vec<Line>, close: bool) -> Resu
             }
             Line::Acknowledged(number) => {
                 let effects = begun.remove(&number).ok_or("an acknowledgement of nothing")?;
-                state = state.after(&Entry::Transaction(effects), PAGE_BYTES);
+                state = state.after(&effects, PAGE_BYTES);
             }
         }
     }
     // Those under way are wholly there or wholly not; the comparison below finds a part.
     for effects in begun.into_values() {
         if effects.allocated.iter().any(|(info, _)| extents.contains(info)) {
-            state = state.after(&Entry::Transaction(effects), PAGE_BYTES);
+            state = state.after(&effects, PAGE_BYTES);
         }
     }
     let expected: Vec<ExtentInfo> = state.extents.values().map(|held| held.info).collect();

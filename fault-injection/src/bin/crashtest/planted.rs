@@ -8,6 +8,8 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
+use crate::arguments::PlantedArguments;
+
 #[derive(Deserialize)]
 struct Outcome {
     distinct_states: u64,
@@ -24,7 +26,8 @@ struct Failure {
 ///
 /// # Errors
 /// What keeps the job from being done, in words.
-pub(crate) fn run(names: &[String], seconds: u64, seed: u64) -> Result<bool, String> {
+pub(crate) fn run(arguments: &PlantedArguments) -> Result<bool, String> {
+    let PlantedArguments { names, seconds, seed, .. } = arguments;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let patches = patches(&root, names)?;
     let directory = tempfile::tempdir().map_err(|error| error.to_string())?;

@@ -41,13 +41,25 @@ pub const fn cell_offset(unit: usize) -> usize {
 /// What a page must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PageState {
-    /// Tag of the last direct write.
-    pub base: u64,
+    /// Tag of the last direct write; none when a direct write never ended, so that the page may hold anything.
+    base: Option<u64>,
     /// Journaled cells written since: unit and tag.
-    pub cells: Vec<(usize, u64)>,
+    cells: Vec<(usize, u64)>,
 }
 
 impl PageState {
+    /// A page that was written as a whole.
+    #[must_use]
+    pub const fn direct(tag: u64) -> Self {
+        Self { base: Some(tag), cells: Vec::new() }
+    }
+
+    /// A page that is being written.
+    #[must_use]
+    pub const fn unsettled() -> Self {
+        Self { base: None, cells: Vec::new() }
+    }
+
     /// The first byte that is not as it must be.
     #[must_use]
     pub fn mismatch(&self, bytes: &[u8]) -> Option<usize> {
@@ -63,14 +75,14 @@ impl PageState {
                     continue;
                 }
             }
-            if *chunk != word(self.base, index) {
+            if self.base.is_some_and(|tag| *chunk != word(tag, index)) {
                 return Some(at);
             }
         }
         None
     }
 
-    /// A journaled write.
+    /// A journaled cell.
     pub fn put(&mut self, unit: usize, tag: u64) {
         match self.cells.iter_mut().find(|(other, _)| *other == unit) {
             Some((_, old)) => *old = tag,
@@ -78,10 +90,11 @@ impl PageState {
         }
     }
 
-    /// A direct write over the whole page.
-    pub fn overwrite(&mut self, tag: u64) {
-        self.base = tag;
-        self.cells.clear();
+    /// A number that equal states share.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let base = self.base.map_or(1, mix);
+        self.cells.iter().fold(base, |sum, &(unit, tag)| sum.wrapping_add(mix(tag ^ (unit as u64) << 48)))
     }
 }
 
@@ -91,7 +104,7 @@ mod tests {
 
     #[test]
     fn every_changed_byte_is_noticed() {
-        let mut state = PageState { base: 5, cells: vec![] };
+        let mut state = PageState::direct(5);
         let mut bytes = page(5, 4096);
         assert_eq!(state.mismatch(&bytes), None);
         state.put(3, 9);
@@ -104,7 +117,7 @@ mod tests {
             assert_eq!(state.mismatch(&bytes), Some(at / 8 * 8));
             bytes[at] ^= 1;
         }
-        state.overwrite(6);
+        state = PageState::direct(6);
         assert_eq!(state.mismatch(&page(6, 4096)), None);
     }
 }

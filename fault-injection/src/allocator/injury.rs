@@ -2,17 +2,17 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use freehold::device::{Device, ManualClock, Port};
+use freehold::device::{Device, ManualClock, Port, Purpose};
 use freehold::format::{GroupHeader, PayloadEncoder, UpdateKind, content_checksum};
 use freehold::journal::{SuperblockPair, scan_journal};
 
-use super::chain::Round;
-use crate::disk::CowDisk;
+use super::Subject;
+use super::operation::GROUP_LIMIT;
+use crate::disk::{CowDisk, Cut};
+use crate::harness::{Damage, Injured, Run};
 use crate::rng::Rng;
-use crate::subject::judge::Damage;
 
 /// One injury to an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,29 +44,10 @@ pub enum Injury {
 impl fmt::Display for Injury {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Flip { offset, mask } => write!(f, "flip:{offset}:{mask}"),
-            Self::Revert { offset } => write!(f, "revert:{offset}"),
-            Self::Misdirect { from, to } => write!(f, "misdirect:{from}:{to}"),
-            Self::StaleGroup => f.write_str("stale"),
-        }
-    }
-}
-
-impl FromStr for Injury {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parts: Vec<&str> = text.split(':').collect();
-        let number = |text: &str| text.parse::<u64>().map_err(|error| format!("'{text}': {error}"));
-        match *parts.as_slice() {
-            ["flip", offset, mask] => {
-                let mask = u8::try_from(number(mask)?).map_err(|error| error.to_string())?;
-                Ok(Self::Flip { offset: number(offset)?, mask })
-            }
-            ["revert", offset] => Ok(Self::Revert { offset: number(offset)? }),
-            ["misdirect", from, to] => Ok(Self::Misdirect { from: number(from)?, to: number(to)? }),
-            ["stale"] => Ok(Self::StaleGroup),
-            _ => Err(format!("'{text}' is no injury")),
+            Self::Flip { offset, mask } => write!(f, "bits {mask:#04x} of byte {offset} flip"),
+            Self::Revert { offset } => write!(f, "the block at {offset} is what it was before the run"),
+            Self::Misdirect { from, to } => write!(f, "the block at {from} stands at {to} too"),
+            Self::StaleGroup => f.write_str("a valid group of the epoch before follows the journal's end"),
         }
     }
 }
@@ -92,7 +73,7 @@ impl Injury {
             // A leftover is no damage: it must be passed over.
             Self::StaleGroup => Damage::None,
             Self::Revert { offset: to } | Self::Misdirect { to, .. } if ring.contains(to) => {
-                Damage::JournalBlock
+                Damage::LastGroup(GROUP_LIMIT)
             }
             _ => Damage::Some,
         }
@@ -100,14 +81,14 @@ impl Injury {
 
     /// How much one lost or misdirected write takes: a block of metadata, or in the journal, where a block may hold
     /// several groups and so the work of several writes, a physical block.
-    fn len(&self, round: &Round, disk: &Arc<CowDisk>) -> usize {
+    fn len(&self, disk: &Arc<CowDisk>) -> usize {
         let in_ring = match self {
             Self::Revert { offset: to } | Self::Misdirect { to, .. } => {
                 places(disk).is_some_and(|(_, ring)| ring.contains(to))
             }
             _ => false,
         };
-        if in_ring { round.shape.physical_block_bytes as usize } else { 4096 }
+        if in_ring { disk.geometry().physical_block_bytes as usize } else { 4096 }
     }
 
     /// Whether it hits a copy of the superblock.
@@ -123,8 +104,8 @@ impl Injury {
     }
 
     /// Injures the image. `None` when there is nothing to injure.
-    pub fn apply(&self, round: &Round, disk: &Arc<CowDisk>) -> Option<()> {
-        let block = self.len(round, disk);
+    pub fn apply(&self, run: &Run<Subject>, disk: &Arc<CowDisk>) -> Option<()> {
+        let block = self.len(disk);
         match *self {
             Self::Flip { offset, mask } => {
                 let mut byte = [0];
@@ -133,7 +114,7 @@ impl Injury {
             }
             Self::Revert { offset } => {
                 let start = usize::try_from(offset).ok()?;
-                let before = round.base.bytes().get(start..start + block)?;
+                let before = run.start.base.bytes().get(start..start + block)?;
                 disk.poke(offset, before).ok()
             }
             Self::Misdirect { from, to } => {
@@ -146,9 +127,29 @@ impl Injury {
     }
 }
 
+impl Subject {
+    /// Damages a crash state beyond what a power cut does.
+    pub(super) fn damage(
+        &self,
+        run: &Run<Self>,
+        cut: &Cut,
+        disk: &Arc<CowDisk>,
+        seed: u64,
+    ) -> Option<Injured> {
+        let (metadata_bytes, ring) = places(disk)?;
+        let injury = Injury::any(metadata_bytes, &mut Rng::new(seed));
+        // A copy of the superblock that is being replaced is not there; losing the other one is one fault too many.
+        let replacing = cut.pending_writes().iter().any(|write| write.purpose() == Some(Purpose::Superblock));
+        if replacing && injury.touches_superblock() {
+            return None;
+        }
+        injury.apply(run, disk)?;
+        Some(Injured { what: injury.to_string(), allows: injury.allows(&ring) })
+    }
+}
+
 /// Where the metadata of the store on a disk ends, and where its journal lies.
-#[must_use]
-pub fn places(disk: &Arc<CowDisk>) -> Option<(u64, Range<u64>)> {
+pub(super) fn places(disk: &Arc<CowDisk>) -> Option<(u64, Range<u64>)> {
     let port = Port::new(Arc::clone(disk) as Arc<dyn Device>, Arc::new(ManualClock::default()), true);
     let pair = SuperblockPair::read(&port).ok()?;
     let layout = &pair.current().layout;

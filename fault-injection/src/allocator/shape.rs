@@ -1,0 +1,51 @@
+//! Shapes of the stores under test.
+
+use std::sync::Arc;
+
+use freehold::FormatOptions;
+use freehold::device::ManualClock;
+
+use crate::harness::DiskShape;
+use crate::rng::Rng;
+
+/// The shape of a store. Sizes in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// The disk.
+    pub disk: DiskShape,
+    /// Page size of the store.
+    pub page_bytes: u64,
+    /// Size of the journal ring.
+    pub journal_bytes: u64,
+}
+
+impl Shape {
+    /// The smallest store there is, on a plain disk.
+    pub const TINY: Self = Self {
+        disk: DiskShape { len_bytes: 256 << 10, sector_bytes: 512, physical_block_bytes: 512 },
+        page_bytes: 4096,
+        journal_bytes: 32 << 10,
+    };
+
+    /// One of the shapes that the campaign explores: small stores on all sorts of disks.
+    #[must_use]
+    pub fn any(rng: &mut Rng) -> Self {
+        let (sector_bytes, physical_block_bytes) =
+            *rng.pick(&[(512, 512), (512, 4096), (4096, 4096), (512, 512)]).unwrap_or(&(512, 512));
+        let (len_bytes, page_bytes) = *rng
+            .pick(&[(256 << 10, 4096), (320 << 10, 4096), (512 << 10, 8192)])
+            .unwrap_or(&(256 << 10, 4096));
+        let disk = DiskShape { len_bytes, sector_bytes, physical_block_bytes };
+        Self { disk, page_bytes, ..Self::TINY }
+    }
+
+    /// Every store has the same identity, so that states of different runs can be equal.
+    #[must_use]
+    pub fn format_options(&self) -> FormatOptions {
+        FormatOptions::new()
+            .page_bytes(self.page_bytes)
+            .journal_bytes(self.journal_bytes)
+            .store_id(*b"freehold crashes")
+            .clock(Arc::new(ManualClock::default()))
+    }
+}

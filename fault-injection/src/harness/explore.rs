@@ -1,0 +1,302 @@
+//! Cutting a run at every I/O, and judging what is left.
+
+use std::ops::{Range, RangeInclusive};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use freehold::device::Device;
+
+use super::address::Address;
+use super::history::Progress;
+use super::judge::Verdict;
+use super::run::Run;
+use super::subject::{Damage, Probe, Subject};
+use super::tally::{Class, Counter, Tally, phase_of};
+use crate::disk::{Choice, CowBase, CowDisk, Cut, CutWalker, Sampling, Trace};
+use crate::oracle::{Oracle, Violation};
+use crate::rng::{Rng, mix};
+
+/// How deep crashes inside recoveries go.
+const MAX_DEPTH: usize = 5;
+
+/// How much is tried.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Policy {
+    /// States of each cut.
+    pub sampling: Sampling,
+    /// States of each cut inside a recovery.
+    pub nested: Sampling,
+    /// Recoveries whose depth is below this are all cut.
+    pub exhaustive_depth: usize,
+    /// Share of the others that are cut, outside recoveries.
+    pub nest: f64,
+    /// Share of the others that are cut, inside recoveries.
+    pub nest_deeper: f64,
+    /// Share of the recovered stores that the closer oracles look at.
+    pub probe: f64,
+    /// Share of the recovered stores that are worked on further.
+    pub live_on: f64,
+    /// Share of the states that are damaged besides, and recovered again.
+    pub injure: f64,
+}
+
+impl Policy {
+    /// Random campaigns: many histories, each looked at closely enough.
+    pub const CAMPAIGN: Self = Self {
+        sampling: Sampling { exhaustive: 256, sampled: 24, torn: 6, garbage_blocks: 2 },
+        nested: Sampling { exhaustive: 16, sampled: 4, torn: 2, garbage_blocks: 1 },
+        exhaustive_depth: 0,
+        nest: 1.0 / 200.0,
+        nest_deeper: 1.0 / 40.0,
+        probe: 1.0 / 40.0,
+        live_on: 1.0 / 12.0,
+        injure: 1.0 / 8.0,
+    };
+}
+
+/// Cuts one run.
+pub struct Explorer<'a, S: Subject> {
+    subject: &'a S,
+    run: &'a Run<S>,
+    tally: &'a Tally,
+    policy: &'a Policy,
+    rng: Rng,
+    address: Address,
+    disk: Arc<CowDisk>,
+    /// For crashes inside recoveries, one a depth.
+    nested: Vec<Arc<CowDisk>>,
+    fingerprints: Vec<u64>,
+}
+
+/// A recovery, and what may come of it.
+#[derive(Clone, Copy)]
+struct Case<'a> {
+    progress: Progress,
+    damage: Damage,
+    /// The steps that the recovery before may have found.
+    expected: Option<&'a RangeInclusive<usize>>,
+    depth: usize,
+    class: Class,
+    address: &'a Address,
+}
+
+type Broken = (Violation, Address);
+
+impl<'a, S: Subject> Explorer<'a, S> {
+    /// An explorer of a run, which `address` leads to.
+    pub fn new(
+        subject: &'a S,
+        run: &'a Run<S>,
+        address: Address,
+        policy: &'a Policy,
+        rng: Rng,
+        tally: &'a Tally,
+    ) -> Self {
+        let disk = subject.disk().cow(&run.start.base);
+        let nested = (0..MAX_DEPTH).map(|_| subject.disk().cow(&run.start.base)).collect();
+        let fingerprints = run.history.states().iter().map(|state| subject.fingerprint(state)).collect();
+        Self { subject, run, tally, policy, rng, address, disk, nested, fingerprints }
+    }
+
+    /// Cuts everywhere, and at the end.
+    pub fn explore(&mut self) {
+        self.explore_range(0..self.run.trace.len() + 1);
+    }
+
+    /// Cuts at every I/O whose position lies in the range; the end of the trace is a position too.
+    pub fn explore_range(&mut self, range: Range<usize>) {
+        let run = self.run;
+        let geometry = self.subject.disk().geometry();
+        self.tally.runs.add(1);
+        if let Some(violation) = &run.broken {
+            self.tally.fail(violation.clone(), Some(self.address.clone()));
+        }
+        if let Err(violation) = self.subject.watch(run) {
+            self.tally.fail(violation, Some(self.address.clone()));
+        }
+        let mut walker = CutWalker::new(&run.trace, Arc::clone(&run.start.base), &geometry);
+        // What was begun is finished, so that every point is cut.
+        let points = run.trace.io_points().chain([run.trace.len()]);
+        for position in points.filter(|position| range.contains(position)) {
+            let states = self.explore_cut(walker.cut_at(position), run.progress(position));
+            if let Some(phase) = run.trace.events().get(position).and_then(phase_of) {
+                let add = |counters: &[Counter], more| {
+                    counters.get(phase).into_iter().for_each(|counter| counter.add(more));
+                };
+                add(&self.tally.io_points, 1);
+                add(&self.tally.io_points_cut, u64::from(states > 0));
+                add(&self.tally.states_by_phase, states);
+            }
+        }
+    }
+
+    /// Stands for the states that the history allows.
+    fn allowed_key(&self, steps: RangeInclusive<usize>) -> u64 {
+        let (start, end) = (*steps.start(), (*steps.end()).min(self.fingerprints.len().saturating_sub(1)));
+        let allowed = self.fingerprints.get(start..=end).unwrap_or(&[]);
+        allowed.iter().fold(0, |key, fingerprint| mix(key ^ fingerprint))
+    }
+
+    /// Returns how many states were made.
+    fn explore_cut(&mut self, cut: &Cut, progress: Progress) -> u64 {
+        let exhausted = cut.combinations() <= self.policy.sampling.exhaustive;
+        if exhausted { &self.tally.cuts_exhausted } else { &self.tally.cuts_sampled }.add(1);
+        let allowed = self.allowed_key(progress.acknowledged..=progress.started);
+        let mut states = 0;
+        let mut garbage_counted = false;
+        for choice in cut.choices(&self.policy.sampling, &mut self.rng) {
+            if cut.apply(&choice, &self.disk).is_err() {
+                continue;
+            }
+            let class = Class::of(&choice);
+            self.made(class);
+            states += 1;
+            if !self.tally.visit(self.disk.content_hash(), allowed) {
+                continue;
+            }
+            let address = self.address.with(choice);
+            let counts = class != Class::Garbage || !std::mem::replace(&mut garbage_counted, true);
+            let case = Case { progress, damage: Damage::None, expected: None, depth: 0, class, address: &address };
+            let judged = catch_unwind(AssertUnwindSafe(|| self.judge_state(cut, &choice, &case, counts, allowed)));
+            let judged = judged.unwrap_or_else(|panic| Err((Violation::panic(&*panic), address.clone())));
+            if let Err((violation, address)) = judged {
+                self.tally.fail(violation, Some(address));
+                if self.tally.is_over() {
+                    break;
+                }
+            }
+        }
+        states
+    }
+
+    fn made(&self, class: Class) {
+        self.tally.crash_states.get(class as usize).into_iter().for_each(|counter| counter.add(1));
+    }
+
+    fn judge_state(
+        &mut self,
+        cut: &Cut,
+        choice: &Choice,
+        case: &Case<'_>,
+        counts: bool,
+        allowed: u64,
+    ) -> Result<(), Broken> {
+        let injury = self.rng.next_u64();
+        let injure = self.rng.chance(self.policy.injure);
+        let disk = Arc::clone(&self.disk);
+        let recovered = self.judge_recovery(&disk, case, counts, allowed)?;
+        if injure && recovered && cut.apply(choice, &disk).is_ok() {
+            if let Some(injured) = self.subject.injure(self.run, cut, &disk, injury) {
+                let address = Address { injury: Some(injury), ..case.address.clone() };
+                let case = Case { damage: injured.allows, address: &address, ..*case };
+                self.tally.damaged_recoveries.add(1);
+                self.judge_recovery(&disk, &case, false, allowed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Recovers what is on `disk`. Returns whether it holds a store then.
+    fn judge_recovery(
+        &mut self,
+        disk: &Arc<CowDisk>,
+        case: &Case<'_>,
+        counts: bool,
+        allowed: u64,
+    ) -> Result<bool, Broken> {
+        let undamaged = case.damage == Damage::None;
+        let nest = undamaged && case.depth < MAX_DEPTH && {
+            let share = if case.depth == 0 { self.policy.nest } else { self.policy.nest_deeper };
+            case.depth < self.policy.exhaustive_depth || self.rng.chance(share)
+        };
+        let probe = undamaged && self.rng.chance(self.policy.probe);
+        let live_on = undamaged && self.rng.chance(self.policy.live_on);
+        let image = (nest || probe || live_on).then(|| disk.freeze());
+        if nest {
+            disk.start_recording();
+        }
+        self.tally.recoveries.add(1);
+        self.tally.recoveries_by_depth.get(case.depth).into_iter().for_each(|counter| counter.add(1));
+        disk.follow_reads();
+        let opened = self.subject.open(Arc::clone(disk) as Arc<dyn Device>);
+        let footprint = disk.footprint();
+        let fail = |violation| (violation, case.address.clone());
+        let judge = self.run.judge(self.subject);
+        let (verdict, store) = judge.judge(opened, case.progress, case.damage).map_err(fail)?;
+        if counts {
+            self.tally.count_distinct(footprint, case.class);
+        }
+        let (steps, torn_tail) = match verdict {
+            Verdict::Recovered { steps, torn_tail, .. } => (steps, torn_tail),
+            Verdict::NotFormatted => return Ok(false),
+            Verdict::Refused(_) => {
+                self.tally.refusals.add(1);
+                return Ok(false);
+            }
+        };
+        if let Some(expected) = case.expected
+            && !expected.contains(&steps)
+        {
+            let message =
+                format!("recovered {steps} steps after a crash in a recovery that had found {expected:?}");
+            return Err(fail(Violation::new(Oracle::Twice, message)));
+        }
+        let (Some(image), Some(store)) = (image, store) else { return Ok(true) };
+        let trace = disk.take_trace();
+        let closer = Probe { run: self.run, image: &image, disk, store: &store, steps, torn_tail };
+        if probe {
+            self.tally.probes.add(1);
+            self.subject.probe(&closer).map_err(fail)?;
+        }
+        if live_on {
+            self.tally.lives.add(1);
+            self.subject.live_on(&closer).map_err(fail)?;
+        }
+        drop(store);
+        if nest && self.tally.enter(footprint, allowed) {
+            // A torn group that this recovery drops may be completed by what it writes over it, before it has ended.
+            let found = steps..=if torn_tail { case.progress.started } else { steps };
+            self.explore_recovery(&trace, &image, &found, case)?;
+        }
+        Ok(true)
+    }
+
+    /// Cuts a recovery at each of its I/Os; each time the next recovery must come to the same state.
+    fn explore_recovery(
+        &mut self,
+        trace: &Trace,
+        image: &Arc<CowBase>,
+        found: &RangeInclusive<usize>,
+        outer: &Case<'_>,
+    ) -> Result<(), Broken> {
+        let Some(disk) = self.nested.get(outer.depth).cloned() else { return Ok(()) };
+        let geometry = self.subject.disk().geometry();
+        let allowed = self.allowed_key(found.clone());
+        let mut walker = CutWalker::new(trace, Arc::clone(image), &geometry);
+        for position in trace.io_points().chain([trace.len()]) {
+            let cut = walker.cut_at(position);
+            let mut garbage_counted = false;
+            for choice in cut.choices(&self.policy.nested, &mut self.rng) {
+                if cut.apply(&choice, &disk).is_err() {
+                    continue;
+                }
+                self.made(Class::Nested);
+                if !self.tally.visit(disk.content_hash(), allowed) {
+                    continue;
+                }
+                let address = outer.address.with(choice);
+                let garbage = Class::of(&choice) == Class::Garbage;
+                let counts = !garbage || !std::mem::replace(&mut garbage_counted, true);
+                let case = Case {
+                    expected: Some(found),
+                    depth: outer.depth + 1,
+                    class: Class::Nested,
+                    address: &address,
+                    ..*outer
+                };
+                self.judge_recovery(&disk, &case, counts, allowed)?;
+            }
+        }
+        Ok(())
+    }
+}

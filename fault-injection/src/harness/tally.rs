@@ -1,0 +1,362 @@
+//! What a campaign has done so far.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use freehold::device::Purpose;
+
+use super::address::Address;
+use crate::disk::{Choice, Event, TearKind, purpose_name};
+use crate::oracle::{Oracle, Violation};
+
+/// A number that several threads add to.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds.
+    pub fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Reads.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A campaign that has broken so many rules stops.
+pub const FAILURE_LIMIT: usize = 10;
+/// Shards of a set of seen states.
+const SHARDS: usize = 64;
+
+/// Kinds of crash states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// A subset of the unflushed sectors reached the medium.
+    Subset,
+    /// One sector holds the front or the back of what was being written.
+    Tear,
+    /// One sector, or the physical block around it, holds garbage.
+    Garbage,
+    /// Power failed again, inside a recovery.
+    Nested,
+}
+
+impl Class {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Subset, Self::Tear, Self::Garbage, Self::Nested];
+
+    /// The class of a state outside a recovery.
+    #[must_use]
+    pub const fn of(choice: &Choice) -> Self {
+        match choice.tear {
+            None => Self::Subset,
+            Some(tear) => match tear.kind {
+                TearKind::Prefix(_) | TearKind::Suffix(_) => Self::Tear,
+                TearKind::Garbage(_) | TearKind::Block(_) => Self::Garbage,
+            },
+        }
+    }
+
+    /// A short name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Subset => "subset",
+            Self::Tear => "tear",
+            Self::Garbage => "garbage",
+            Self::Nested => "nested",
+        }
+    }
+
+    /// What it stands for.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Subset => "a subset of the unflushed sectors reached the medium",
+            Self::Tear => "besides, one sector is new at one end and old at the other",
+            Self::Garbage => "besides, one sector or physical block is garbage; counted once for each cut",
+            Self::Nested => "power failed again inside the recovery, up to five deep",
+        }
+    }
+}
+
+/// What an I/O point can be: a write for some purpose, or a flush.
+pub const PHASES: usize = 9;
+
+/// The phase of an event, below [`PHASES`]; none for what is no I/O.
+#[must_use]
+pub const fn phase_of(event: &Event) -> Option<usize> {
+    match event {
+        Event::Write { purpose, .. } | Event::FailedWrite { purpose, .. } => Some(match purpose {
+            Purpose::Format => 0,
+            Purpose::Superblock => 1,
+            Purpose::Witness => 2,
+            Purpose::Journal => 3,
+            Purpose::Metadata => 4,
+            Purpose::ChecksumTree => 5,
+            Purpose::CallerCheckpoint => 6,
+            _ => 7,
+        }),
+        Event::Flush | Event::FailedFlush | Event::LyingFlush => Some(8),
+        _ => None,
+    }
+}
+
+/// The name of a phase.
+#[must_use]
+pub const fn phase_name(phase: usize) -> &'static str {
+    match phase {
+        0 => purpose_name(Purpose::Format),
+        1 => purpose_name(Purpose::Superblock),
+        2 => purpose_name(Purpose::Witness),
+        3 => purpose_name(Purpose::Journal),
+        4 => purpose_name(Purpose::Metadata),
+        5 => purpose_name(Purpose::ChecksumTree),
+        6 => purpose_name(Purpose::CallerCheckpoint),
+        7 => purpose_name(Purpose::CallerDirect),
+        _ => "flush",
+    }
+}
+
+/// Keys are hashes already.
+#[derive(Debug, Default)]
+struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}
+
+type Shard = Mutex<HashSet<u64, BuildHasherDefault<AsIs>>>;
+
+/// States seen so far, shared between threads. Of each hash 64 bits are kept: among ten million states, one pair in
+/// 400,000 such runs would be taken for equal.
+#[derive(Debug)]
+struct Seen {
+    shards: Vec<Shard>,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+    }
+}
+
+impl Seen {
+    /// Whether a state is new.
+    #[expect(clippy::cast_possible_truncation, reason = "half of the hash is enough")]
+    fn insert(&self, hash: u128) -> bool {
+        let shard = self.shards.get((hash >> 64) as usize % SHARDS);
+        shard.is_some_and(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).insert(hash as u64))
+    }
+}
+
+/// A rule was broken; the address leads back to it.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Which rule.
+    pub violation: Violation,
+    /// Where; none for what depends on timing.
+    pub address: Option<Address>,
+    /// When, since the campaign began.
+    pub after: Duration,
+    /// How many distinct states had been seen.
+    pub distinct_states: u64,
+}
+
+/// Counters of a campaign, and when it ends.
+#[derive(Debug)]
+pub struct Tally {
+    /// Writes and flushes of all workloads, by phase.
+    pub io_points: [Counter; PHASES],
+    /// Those at which power was cut at least once.
+    pub io_points_cut: [Counter; PHASES],
+    /// States that were made, by the phase of the I/O that was cut.
+    pub states_by_phase: [Counter; PHASES],
+    /// States that were made, by class.
+    pub crash_states: [Counter; 4],
+    /// States that recovery can tell apart, by class.
+    pub distinct_states: [Counter; 4],
+    /// Cuts of which every combination of sectors was tried.
+    pub cuts_exhausted: Counter,
+    /// Cuts with too many combinations, which were sampled.
+    pub cuts_sampled: Counter,
+    /// Recoveries that were judged.
+    pub recoveries: Counter,
+    /// Of them, by how deep inside other recoveries; 0 is outside.
+    pub recoveries_by_depth: [Counter; 6],
+    /// Of them, those of images with damage beyond what a power cut does.
+    pub damaged_recoveries: Counter,
+    /// Damaged images that were refused by a typed error.
+    pub refusals: Counter,
+    /// Recovered stores that were worked on further.
+    pub lives: Counter,
+    /// Recovered stores that the closer oracles looked at.
+    pub probes: Counter,
+    /// Workloads.
+    pub runs: Counter,
+    /// Operations of all workloads.
+    pub operations: Counter,
+    /// Real processes killed.
+    pub kills: Counter,
+    /// States that were judged, with what was allowed.
+    visited: Seen,
+    /// What recoveries read.
+    distinct: Seen,
+    /// Recoveries that were cut, with what was allowed.
+    nested: Seen,
+    failures: Mutex<Vec<Failure>>,
+    /// How many violations each oracle found.
+    rejections: Mutex<HashMap<Oracle, u64>>,
+    failure_limit: usize,
+    wanted: Option<Oracle>,
+    begun: Instant,
+    deadline: Instant,
+    stopped: AtomicBool,
+}
+
+impl Tally {
+    /// A campaign of this length.
+    #[must_use]
+    pub fn new(length: Duration) -> Self {
+        let begun = Instant::now();
+        Self {
+            io_points: Default::default(),
+            io_points_cut: Default::default(),
+            states_by_phase: Default::default(),
+            crash_states: Default::default(),
+            distinct_states: Default::default(),
+            cuts_exhausted: Counter::default(),
+            cuts_sampled: Counter::default(),
+            recoveries: Counter::default(),
+            recoveries_by_depth: Default::default(),
+            damaged_recoveries: Counter::default(),
+            refusals: Counter::default(),
+            lives: Counter::default(),
+            probes: Counter::default(),
+            runs: Counter::default(),
+            operations: Counter::default(),
+            kills: Counter::default(),
+            visited: Seen::default(),
+            distinct: Seen::default(),
+            nested: Seen::default(),
+            failures: Mutex::default(),
+            rejections: Mutex::default(),
+            failure_limit: FAILURE_LIMIT,
+            wanted: None,
+            begun,
+            deadline: begun + length,
+            stopped: AtomicBool::new(false),
+        }
+    }
+
+    /// Goes on after violations until the time is up, to see which oracles find some.
+    #[must_use]
+    pub fn going_on(self) -> Self {
+        Self { failure_limit: usize::MAX, ..self }
+    }
+
+    /// Notes the violations of one oracle only, and stops at the first.
+    #[must_use]
+    pub fn wanting(self, oracle: Oracle) -> Self {
+        Self { failure_limit: 1, wanted: Some(oracle), ..self }
+    }
+
+    /// Whether it is time to stop.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed) || Instant::now() >= self.deadline
+    }
+
+    /// Stops the campaign.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Time since it began.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Whether a state was not judged before. `allowed` stands for the states that the history allows.
+    pub fn visit(&self, content: u128, allowed: u64) -> bool {
+        self.visited.insert(content ^ widen(allowed))
+    }
+
+    /// Whether a recovery was not cut before. `allowed` stands for the states that the history allows.
+    pub fn enter(&self, footprint: u128, allowed: u64) -> bool {
+        self.nested.insert(footprint ^ widen(allowed))
+    }
+
+    /// Counts a state as distinct unless one with its footprint was.
+    pub fn count_distinct(&self, footprint: u128, class: Class) {
+        if self.distinct.insert(footprint)
+            && let Some(counter) = self.distinct_states.get(class as usize)
+        {
+            counter.add(1);
+        }
+    }
+
+    /// Sum over all classes.
+    #[must_use]
+    pub fn all_distinct(&self) -> u64 {
+        self.distinct_states.iter().map(Counter::get).sum()
+    }
+
+    /// Sum over all classes.
+    #[must_use]
+    pub fn all_crash_states(&self) -> u64 {
+        self.crash_states.iter().map(Counter::get).sum()
+    }
+
+    /// Notes a broken rule. A campaign that has found some goes on for a while, then stops.
+    pub fn fail(&self, violation: Violation, address: Option<Address>) {
+        if self.wanted.is_some_and(|wanted| wanted != violation.oracle) {
+            return;
+        }
+        *self.rejections.lock().unwrap_or_else(PoisonError::into_inner).entry(violation.oracle).or_default() += 1;
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.len() < FAILURE_LIMIT {
+            let (after, distinct_states) = (self.elapsed(), self.all_distinct());
+            failures.push(Failure { violation, address, after, distinct_states });
+        }
+        if failures.len() >= self.failure_limit {
+            self.stop();
+        }
+    }
+
+    /// Broken rules so far; the first few.
+    #[must_use]
+    pub fn failures(&self) -> Vec<Failure> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many violations an oracle found.
+    #[must_use]
+    pub fn rejections(&self, oracle: Oracle) -> u64 {
+        let rejections = self.rejections.lock().unwrap_or_else(PoisonError::into_inner);
+        rejections.get(&oracle).copied().unwrap_or(0)
+    }
+}
+
+fn widen(number: u64) -> u128 {
+    u128::from(number) << 64 | u128::from(number)
+}
