@@ -97,7 +97,8 @@ pub(super) fn check_counters(store: &Allocator, extents: &[ExtentInfo]) -> Resul
 fn explain(allowed: &Allowed<'_, State>, extents: &[ExtentInfo]) -> String {
     let state = allowed.states.get(allowed.acknowledged).cloned().unwrap_or_default();
     let brief = |info: &ExtentInfo| (info.extent.offset, info.extent.len, info.extent.generation);
-    let missing: Vec<_> = state.infos().filter(|info| !extents.contains(info)).map(|info| brief(&info)).collect();
+    let missing: Vec<_> =
+        state.infos().filter(|info| !extents.contains(info)).map(|info| brief(&info)).collect();
     let there = |info: &&ExtentInfo| state.infos().any(|held| held == **info);
     let foreign: Vec<_> = extents.iter().filter(|info| !there(info)).map(brief).collect();
     format!(

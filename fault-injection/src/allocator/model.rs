@@ -55,7 +55,8 @@ impl Effects {
     #[must_use]
     pub fn describe(&self) -> String {
         let mut parts = Vec::new();
-        let place = |extent: &Extent| format!("{}+{} (generation {})", extent.offset, extent.len, extent.generation);
+        let place =
+            |extent: &Extent| format!("{}+{} (generation {})", extent.offset, extent.len, extent.generation);
         parts.extend(self.allocated.iter().map(|(info, _)| format!("allocates {}", place(&info.extent))));
         parts.extend(self.freed.iter().map(|extent| format!("frees {}", place(extent))));
         parts.extend(self.puts.iter().map(|put| {

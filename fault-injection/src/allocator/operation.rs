@@ -183,8 +183,7 @@ impl Applying<'_> {
                 self.session.reopen(self.subject)
             }
             Operation::Fail { plan, nth, flushes, code, for_ever } => {
-                let when =
-                    if *flushes { When::kind(IoKind::Flush).nth(*nth) } else { When::any().nth(*nth) };
+                let when = if *flushes { When::kind(IoKind::Flush).nth(*nth) } else { When::any().nth(*nth) };
                 let when = if *for_ever { when.for_ever() } else { when };
                 self.fail(plan, FaultPlan::one(when, Fault::Fail(*code)))
             }
@@ -366,7 +365,8 @@ impl Applying<'_> {
 
     /// A store whose journal has failed does nothing any more, although the disk works again.
     fn is_stopped_or_works(&self, store: &Allocator) -> Outcome {
-        let stopped = executor::run(store.sync_data())?.is_err() || executor::run(store.checkpoint())?.is_err();
+        let stopped =
+            executor::run(store.sync_data())?.is_err() || executor::run(store.checkpoint())?.is_err();
         if !stopped {
             return Ok(());
         }

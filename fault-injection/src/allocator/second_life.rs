@@ -26,7 +26,8 @@ impl Subject {
         let victim = expected.first().copied();
         let mut transaction = store.begin();
         if let Some(victim) = victim {
-            executor::run(transaction.free(&victim.extent))?.map_err(|error| fail("a free failed", &error))?;
+            executor::run(transaction.free(&victim.extent))?
+                .map_err(|error| fail("a free failed", &error))?;
         }
         match executor::run(transaction.alloc(AllocRequest::bytes(1).owner(u64::MAX)))? {
             Ok(extent) => {

@@ -1,3 +1,4 @@
 //! Campaigns against Freehold's allocator.
 
 pub mod chain;
+pub mod exhaustive;

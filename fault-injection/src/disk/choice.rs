@@ -31,6 +31,14 @@ pub enum Keep {
     /// Sectors: a number in which each pending sector, in order of its place, has a digit that says how many of its
     /// versions the medium went through. The first sector has the lowest digit.
     Sectors(u64),
+    /// Sectors as above, of those that recovery reads; the others (the caller's data, blocks that nothing refers to yet)
+    /// are kept or lost as a pseudo-random seed has it, for not every combination of them is worth its time.
+    Apart {
+        /// The digits.
+        sectors: u64,
+        /// The seed.
+        aside: u64,
+    },
     /// A pseudo-random mixture of writes kept whole, lost whole, and kept in part.
     Seed(u64),
 }
@@ -101,11 +109,26 @@ impl fmt::Display for ChoiceError {
 impl std::error::Error for ChoiceError {}
 
 impl Keep {
-    /// Whether the `number`-th pending write reached this sector. Not asked for [`Keep::Sectors`].
+    /// One digit for each sector that has one, the first sector's lowest.
+    pub(super) const fn digits(self) -> u64 {
+        match self {
+            Self::Sectors(digits) | Self::Apart { sectors: digits, .. } => digits,
+            _ => 0,
+        }
+    }
+
+    /// Whether the `number`-th pending write reached this sector. Not asked for sectors
+    /// that have a digit.
     pub(super) fn has(self, number: usize, sector: u64) -> bool {
         let number = number as u64;
         match self {
             Self::None | Self::Sectors(_) => false,
+            // One seed in four keeps all of them, one none.
+            Self::Apart { aside, .. } => match aside & 3 {
+                0 => true,
+                1 => false,
+                _ => mix(aside ^ mix(number) ^ sector) & 1 == 1,
+            },
             Self::All => true,
             Self::First(count) => number < count,
             Self::Writes(mask) => number < 64 && (mask >> number) & 1 == 1,
@@ -159,6 +182,7 @@ impl fmt::Display for Keep {
             Self::First(count) => write!(f, "first:{count}"),
             Self::Writes(mask) => write!(f, "writes:{mask:#x}"),
             Self::Sectors(number) => write!(f, "{number:#x}"),
+            Self::Apart { sectors, aside } => write!(f, "{sectors:#x}:{aside:#x}"),
             Self::Seed(seed) => write!(f, "seed:{seed:#x}"),
         }
     }
@@ -222,7 +246,9 @@ impl FromStr for Keep {
             Some(("first", count)) => Ok(Self::First(decimal(count)?)),
             Some(("writes", mask)) => Ok(Self::Writes(hexadecimal(mask)?)),
             Some(("seed", seed)) => Ok(Self::Seed(hexadecimal(seed)?)),
-            Some(_) => Err(syntax(text)),
+            Some((sectors, aside)) => {
+                Ok(Self::Apart { sectors: hexadecimal(sectors)?, aside: hexadecimal(aside)? })
+            }
         }
     }
 }
@@ -278,6 +304,7 @@ mod tests {
             Keep::First(3),
             Keep::Writes(0b101),
             Keep::Sectors(0x5f3),
+            Keep::Apart { sectors: 0x5f3, aside: 7 },
             Keep::Seed(u64::MAX),
         ];
         let tears = [

@@ -20,16 +20,28 @@ pub struct Cut {
     pub(super) base: Arc<CowBase>,
     pub(super) physical_block_bytes: u64,
     pub(super) pending: Pending,
-    /// For each unit of `pending`, whether any of its versions differs from the base.
-    pub(super) effective: Vec<bool>,
+    /// What each unit of `pending` is good for.
+    pub(super) weights: Vec<Weight>,
     pub(super) acknowledged: Option<u64>,
+}
+
+/// What the versions of a pending sector are good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Weight {
+    /// Nothing: they are what the sector holds.
+    None,
+    /// They are the caller's data, or blocks that nothing refers to before a superblock does: recovery does not read
+    /// them.
+    Aside,
+    /// Recovery reads them.
+    Full,
 }
 
 /// How many states of a cut to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sampling {
-    /// Take every combination of sectors if there are no more than this; else every combination of whole writes, on
-    /// the same condition.
+    /// Take every combination of sectors if there are no more than this; else, on the same condition, of those
+    /// that recovery reads; else of whole writes.
     pub exhaustive: u64,
     /// Where the sectors are too many: so many pseudo-random states.
     pub sampled: u32,
@@ -84,22 +96,38 @@ impl Cut {
         digits.fold(1, u64::saturating_mul)
     }
 
+    /// The same, of sectors that recovery reads.
+    fn combinations_apart(&self) -> u64 {
+        let units = self.pending.units().iter().zip(&self.weights);
+        let digits = units.filter(|(_, weight)| **weight == Weight::Full);
+        digits.map(|(unit, _)| unit.versions.len() as u64 + 1).fold(1, u64::saturating_mul)
+    }
+
     fn effective_units(&self) -> impl Iterator<Item = &Unit> {
-        self.pending.units().iter().zip(&self.effective).filter(|(_, effective)| **effective).map(|(unit, _)| unit)
+        let units = self.pending.units().iter().zip(&self.weights);
+        units.filter(|(_, weight)| **weight != Weight::None).map(|(unit, _)| unit)
     }
 
     /// Finds out which pending sectors make a difference.
-    pub(super) fn compare_with_base(&mut self) {
-        let Self { base, pending, effective, .. } = self;
-        let differs = |unit: &Unit| {
-            unit.versions.iter().any(|&write| {
+    pub(super) fn weigh(&mut self) {
+        let Self { base, pending, weights, .. } = self;
+        let weight = |unit: &Unit| {
+            let differs = |&write: &usize| {
                 let (at, bytes) = pending.piece(write, unit.sector);
                 let range = to_usize(at)..to_usize(at) + bytes.len();
                 base.bytes().get(range) != Some(bytes)
-            })
+            };
+            let is_aside = |&write: &usize| pending.writes().get(write).is_some_and(PendingWrite::is_aside);
+            if !unit.versions.iter().any(differs) {
+                Weight::None
+            } else if unit.versions.iter().all(is_aside) {
+                Weight::Aside
+            } else {
+                Weight::Full
+            }
         };
-        effective.clear();
-        effective.extend(pending.units().iter().map(differs));
+        weights.clear();
+        weights.extend(pending.units().iter().map(weight));
     }
 
     /// A state of this cut without damage.
@@ -114,11 +142,19 @@ impl Cut {
     }
 
     /// A device that reorders: every combination of sector versions if there are at most `bound`, else every
-    /// combination of whole writes if these are at most `bound`, and `samples` pseudo-random states besides.
+    /// combination of those sectors that recovery reads, else every combination of whole writes if these are at most
+    /// `bound`, and `samples` pseudo-random states besides.
     pub fn subsets(&self, bound: u64, samples: u32, rng: &mut Rng) -> Vec<Choice> {
         let combinations = self.combinations();
         if combinations <= bound && combinations < u64::MAX {
             return (0..combinations).map(|number| self.choice(Keep::Sectors(number))).collect();
+        }
+        let apart = self.combinations_apart();
+        if apart <= bound {
+            let sectors = (0..apart.max(u64::from(samples) / 4)).map(|number| number % apart);
+            return sectors
+                .map(|sectors| self.choice(Keep::Apart { sectors, aside: rng.next_u64() }))
+                .collect();
         }
         let mut choices: Vec<Choice> = match u32::try_from(self.pending.writes().len()) {
             Ok(writes) if writes < 64 && 1u64 << writes <= bound => {
@@ -158,8 +194,14 @@ impl Cut {
         let sector = match kind {
             // Old and new bytes of a sector that does not change are the same.
             TearKind::Prefix(_) | TearKind::Suffix(_) => {
-                let sectors: Vec<u64> = self.effective_units().map(|unit| unit.sector).collect();
-                *rng.pick(&sectors)?
+                let wanted = if rng.chance(0.75) { Weight::Full } else { Weight::Aside };
+                let of = |weight| {
+                    let units = self.pending.units().iter().zip(&self.weights);
+                    units.filter(move |(_, found)| **found == weight).map(|(unit, _)| unit.sector)
+                };
+                let sectors: Vec<u64> = of(wanted).collect();
+                let any = || self.effective_units().map(|unit| unit.sector).next();
+                rng.pick(&sectors).copied().or_else(any)?
             }
             _ => rng.pick(self.pending.units())?.sector,
         };
@@ -188,18 +230,17 @@ impl Cut {
     /// What a choice means for each pending write, line by line.
     #[must_use]
     pub fn describe(&self, choice: &Choice) -> Vec<String> {
-        let mut digits = match choice.keep {
-            Keep::Sectors(number) => number,
-            _ => 0,
-        };
+        let mut digits = choice.keep.digits();
         let mut kept = vec![0_u64; self.pending.writes().len()];
         let mut same = kept.clone();
         let mut all = kept.clone();
         let add = |counts: &mut Vec<u64>, write: usize| {
             counts.get_mut(write).into_iter().for_each(|count| *count += 1);
         };
-        for (unit, &effective) in self.pending.units().iter().zip(&self.effective) {
-            let count = if effective { self.kept_versions(unit, choice.keep, &mut digits) } else { 0 };
+        for (unit, &weight) in self.pending.units().iter().zip(&self.weights) {
+            let effective = weight != Weight::None;
+            let count =
+                if effective { self.kept_versions(unit, weight, choice.keep, &mut digits) } else { 0 };
             for (version, &write) in unit.versions.iter().enumerate() {
                 add(&mut all, write);
                 if !effective {
@@ -210,7 +251,8 @@ impl Cut {
             }
         }
         let mut lines: Vec<String> = Vec::new();
-        for (write, ((kept, same), all)) in self.pending.writes().iter().zip(kept.iter().zip(&same).zip(&all)) {
+        for (write, ((kept, same), all)) in self.pending.writes().iter().zip(kept.iter().zip(&same).zip(&all))
+        {
             let purpose = write.purpose().map_or("discard", purpose_name);
             let changing = all - same;
             let what = match (*kept, changing) {
@@ -225,10 +267,14 @@ impl Cut {
         if let Some(tear) = choice.tear {
             let sector = tear.sector;
             lines.push(match tear.kind {
-                TearKind::Prefix(bytes) => format!("sector {sector} is torn: the first {bytes} bytes are new"),
+                TearKind::Prefix(bytes) => {
+                    format!("sector {sector} is torn: the first {bytes} bytes are new")
+                }
                 TearKind::Suffix(bytes) => format!("sector {sector} is torn: the last {bytes} bytes are new"),
                 TearKind::Garbage(fill) => format!("sector {sector} is garbage ({fill})"),
-                TearKind::Block(fill) => format!("the physical block around sector {sector} is garbage ({fill})"),
+                TearKind::Block(fill) => {
+                    format!("the physical block around sector {sector} is garbage ({fill})")
+                }
             });
         }
         if lines.is_empty() {
@@ -237,20 +283,21 @@ impl Cut {
         lines
     }
 
-    /// How many versions of a sector the medium went through. Takes a digit of [`Keep::Sectors`].
-    fn kept_versions(&self, unit: &Unit, keep: Keep, digits: &mut u64) -> usize {
-        let base = unit.versions.len() as u64 + 1;
-        match keep {
-            Keep::Sectors(_) => {
-                let digit = *digits % base;
-                *digits /= base;
-                to_usize(digit)
-            }
-            keep => {
-                let last = unit.versions.iter().rposition(|&write| keep.has(write, unit.sector));
-                last.map_or(0, |last| last + 1)
-            }
+    /// How many versions of a sector the medium went through. Takes a digit if the sector has one.
+    fn kept_versions(&self, unit: &Unit, weight: Weight, keep: Keep, digits: &mut u64) -> usize {
+        let has_digit = match keep {
+            Keep::Sectors(_) => true,
+            Keep::Apart { .. } => weight == Weight::Full,
+            _ => false,
+        };
+        if has_digit {
+            let base = unit.versions.len() as u64 + 1;
+            let digit = *digits % base;
+            *digits /= base;
+            return to_usize(digit);
         }
+        let last = unit.versions.iter().rposition(|&write| keep.has(write, unit.sector));
+        last.map_or(0, |last| last + 1)
     }
 
     /// Puts a state onto a disk, in the place of whatever was on it.
@@ -268,16 +315,13 @@ impl Cut {
         }
         disk.rebase(&self.base);
         disk.with_layer(|layer| {
-            let mut digits = match choice.keep {
-                Keep::Sectors(number) => number,
-                _ => 0,
-            };
-            for (unit, &effective) in self.pending.units().iter().zip(&self.effective) {
-                if !effective {
+            let mut digits = choice.keep.digits();
+            for (unit, &weight) in self.pending.units().iter().zip(&self.weights) {
+                if weight == Weight::None {
                     continue;
                 }
                 let versions = unit.versions.len();
-                let mut count = self.kept_versions(unit, choice.keep, &mut digits);
+                let mut count = self.kept_versions(unit, weight, choice.keep, &mut digits);
                 let tear = choice.tear.filter(|tear| tear.sector == unit.sector);
                 if tear.is_some() {
                     count = count.min(versions.saturating_sub(1));

@@ -58,6 +58,13 @@ impl PendingWrite {
         self.purpose
     }
 
+    /// Whether it goes where recovery does not look: into the caller's pages, or into blocks that nothing refers to yet.
+    #[must_use]
+    pub(super) const fn is_aside(&self) -> bool {
+        use Purpose::{CallerCheckpoint, CallerDirect, ChecksumTree, Metadata};
+        matches!(self.purpose, Some(CallerCheckpoint | CallerDirect | ChecksumTree | Metadata))
+    }
+
     /// Whether a failed flush has made the system forget it: no later flush makes it durable.
     #[must_use]
     pub const fn is_forgotten(&self) -> bool {

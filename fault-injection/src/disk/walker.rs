@@ -32,7 +32,7 @@ impl<'a> CutWalker<'a> {
             base: Arc::clone(&base),
             physical_block_bytes: u64::from(geometry.physical_block_bytes),
             pending: Pending::new(geometry.sector_bytes),
-            effective: Vec::new(),
+            weights: Vec::new(),
             acknowledged: None,
         };
         let scratch = Layer::new(Arc::clone(&base));
@@ -55,7 +55,7 @@ impl<'a> CutWalker<'a> {
             self.included += 1;
         }
         self.cut.position = position;
-        self.cut.compare_with_base();
+        self.cut.weigh();
         &self.cut
     }
 

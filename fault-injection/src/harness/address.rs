@@ -143,7 +143,14 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
-        for text in ["", "chain=1", "chain=x round=1", "chain=1 round=1 cut=2", "chain=1 round=1 odd", "sequence=1 / "] {
+        for text in [
+            "",
+            "chain=1",
+            "chain=x round=1",
+            "chain=1 round=1 cut=2",
+            "chain=1 round=1 odd",
+            "sequence=1 / ",
+        ] {
             assert!(text.parse::<Address>().is_err(), "{text}");
         }
     }

@@ -43,8 +43,8 @@ pub struct Policy {
 impl Policy {
     /// Random campaigns: many histories, each looked at closely enough.
     pub const CAMPAIGN: Self = Self {
-        sampling: Sampling { exhaustive: 256, sampled: 24, torn: 6, garbage_blocks: 2 },
-        nested: Sampling { exhaustive: 16, sampled: 4, torn: 2, garbage_blocks: 1 },
+        sampling: Sampling { exhaustive: 512, sampled: 24, torn: 6, garbage_blocks: 2 },
+        nested: Sampling { exhaustive: 64, sampled: 8, torn: 2, garbage_blocks: 1 },
         exhaustive_depth: 0,
         nest: 1.0 / 200.0,
         nest_deeper: 1.0 / 40.0,
@@ -156,8 +156,10 @@ impl<'a, S: Subject> Explorer<'a, S> {
             }
             let address = self.address.with(choice);
             let counts = class != Class::Garbage || !std::mem::replace(&mut garbage_counted, true);
-            let case = Case { progress, damage: Damage::None, expected: None, depth: 0, class, address: &address };
-            let judged = catch_unwind(AssertUnwindSafe(|| self.judge_state(cut, &choice, &case, counts, allowed)));
+            let case =
+                Case { progress, damage: Damage::None, expected: None, depth: 0, class, address: &address };
+            let judged =
+                catch_unwind(AssertUnwindSafe(|| self.judge_state(cut, &choice, &case, counts, allowed)));
             let judged = judged.unwrap_or_else(|panic| Err((Violation::panic(&*panic), address.clone())));
             if let Err((violation, address)) = judged {
                 self.tally.fail(violation, Some(address));
@@ -254,9 +256,7 @@ impl<'a, S: Subject> Explorer<'a, S> {
         }
         drop(store);
         if nest && self.tally.enter(footprint, allowed) {
-            // A torn group that this recovery drops may be completed by what it writes over it, before it has ended.
-            let found = steps..=if torn_tail { case.progress.started } else { steps };
-            self.explore_recovery(&trace, &image, &found, case)?;
+            self.explore_recovery(&trace, &image, steps, torn_tail, case)?;
         }
         Ok(true)
     }
@@ -266,14 +266,17 @@ impl<'a, S: Subject> Explorer<'a, S> {
         &mut self,
         trace: &Trace,
         image: &Arc<CowBase>,
-        found: &RangeInclusive<usize>,
+        steps: usize,
+        torn_tail: bool,
         outer: &Case<'_>,
     ) -> Result<(), Broken> {
         let Some(disk) = self.nested.get(outer.depth).cloned() else { return Ok(()) };
         let geometry = self.subject.disk().geometry();
-        let allowed = self.allowed_key(found.clone());
         let mut walker = CutWalker::new(trace, Arc::clone(image), &geometry);
         for position in trace.io_points().chain([trace.len()]) {
+            let at_end = position == trace.len();
+            let found = self.run.after_crash_in_recovery(steps, torn_tail, at_end, outer.progress);
+            let allowed = self.allowed_key(found.clone());
             let cut = walker.cut_at(position);
             let mut garbage_counted = false;
             for choice in cut.choices(&self.policy.nested, &mut self.rng) {
@@ -288,7 +291,7 @@ impl<'a, S: Subject> Explorer<'a, S> {
                 let garbage = Class::of(&choice) == Class::Garbage;
                 let counts = !garbage || !std::mem::replace(&mut garbage_counted, true);
                 let case = Case {
-                    expected: Some(found),
+                    expected: Some(&found),
                     depth: outer.depth + 1,
                     class: Class::Nested,
                     address: &address,

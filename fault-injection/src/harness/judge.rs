@@ -78,7 +78,12 @@ impl<S: Subject> Judge<'_, S> {
                 // Damage may have taken all of this history, and more.
                 let comparing = matches!(violation.oracle, Oracle::Model | Oracle::Payload);
                 let lost = opened.torn_tail || matches!(damage, Damage::LastGroup(_));
-                if comparing && lost && damage != Damage::None && lowest == 0 && self.history.begins_formatted() {
+                if comparing
+                    && lost
+                    && damage != Damage::None
+                    && lowest == 0
+                    && self.history.begins_formatted()
+                {
                     return Ok((Verdict::Refused("a state from before this history".to_owned()), None));
                 }
                 Err(violation)

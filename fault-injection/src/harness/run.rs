@@ -1,5 +1,6 @@
 //! Running operations on a simulated disk.
 
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -38,9 +39,28 @@ pub struct Run<S: Subject> {
     /// A rule that was broken without any crash; the operations end there.
     pub broken: Option<Violation>,
     progress: Vec<Progress>,
+    flush_failed: bool,
 }
 
 impl<S: Subject> Run<S> {
+    /// The steps that may be found after a crash in a recovery that had found `steps`. A recovery that came to its end
+    /// has settled it. Before that nobody has seen what it found: a torn group that it drops may be completed by what it
+    /// writes over it, and after a failed flush a group may have been in a cache only.
+    #[must_use]
+    pub fn after_crash_in_recovery(
+        &self,
+        steps: usize,
+        torn_tail: bool,
+        came_to_its_end: bool,
+        progress: Progress,
+    ) -> RangeInclusive<usize> {
+        if came_to_its_end {
+            return steps..=steps;
+        }
+        let lowest = if self.flush_failed { progress.acknowledged.min(steps) } else { steps };
+        lowest..=if torn_tail { progress.started } else { steps }
+    }
+
     /// How far the history had come when the event at `position` was in flight.
     #[must_use]
     pub fn progress(&self, position: usize) -> Progress {
@@ -87,6 +107,7 @@ pub fn run<S: Subject>(
         operations: operations.iter().take(done).cloned().collect(),
         begins,
         progress: progress_by_position(&trace),
+        flush_failed: trace.events().contains(&Event::FailedFlush),
         trace,
         history,
         serial,

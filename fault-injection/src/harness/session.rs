@@ -98,7 +98,9 @@ impl<S: Subject> Session<S> {
         let opened = subject.open(self.device()).map_err(|refusal| match refusal {
             Refusal::Broken(violation) => violation,
             Refusal::NotFormatted => Violation::new(Oracle::Refusal, "the store is gone"),
-            Refusal::Damaged(message) => Violation::new(Oracle::Refusal, format!("opening failed: {message}")),
+            Refusal::Damaged(message) => {
+                Violation::new(Oracle::Refusal, format!("opening failed: {message}"))
+            }
         })?;
         self.disk.annotate(Event::Opened);
         self.store = Some(opened.store);

@@ -76,7 +76,8 @@ impl<S: Subject> Shrinker<'_, S> {
     fn policy(&self) -> Policy {
         let share = |wanted: bool| if wanted { 1.0 } else { 0.0 };
         let nested = self.address.choices.len().saturating_sub(1);
-        let closer = matches!(self.oracle, Oracle::Checker | Oracle::Twin | Oracle::Twice | Oracle::FreshLoad);
+        let closer =
+            matches!(self.oracle, Oracle::Checker | Oracle::Twin | Oracle::Twice | Oracle::FreshLoad);
         Policy {
             sampling: Sampling { exhaustive: 256, sampled: 32, torn: 12, garbage_blocks: 2 },
             nested: Sampling { exhaustive: 64, sampled: 8, torn: 2, garbage_blocks: 1 },
@@ -103,8 +104,7 @@ impl<S: Subject> Shrinker<'_, S> {
             self.failing.start.clone()
         };
         let (run, _) = run(self.subject, &start, &operations);
-        let address =
-            Address { kept: Some(numbers), fresh, ..Address::of(self.address.source.clone()) };
+        let address = Address { kept: Some(numbers), fresh, ..Address::of(self.address.source.clone()) };
         let tally = Tally::new(left).wanting(self.oracle);
         // Several seeds: what is sampled may miss a rare state.
         for seed in 0..4 {

@@ -2,6 +2,7 @@
 //! rule broke.
 
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use freehold::device::Device;
@@ -112,13 +113,15 @@ impl<S: Subject> Teller<'_, S> {
                 }
                 Err(violation) => return Ending::Broken(violation),
             };
-            let found = steps..=if torn_tail { progress.started } else { steps };
-            if let Some(before) = expected.replace(found)
-                && !before.contains(&steps)
+            if let Some(before) = &expected
+                && !RangeInclusive::contains(before, &steps)
             {
-                let message = format!("recovered {steps} steps after a crash in a recovery that had found {before:?}");
+                let message =
+                    format!("recovered {steps} steps after a crash in a recovery that had found {before:?}");
                 return Ending::Broken(Violation::new(Oracle::Twice, message));
             }
+            let at_end = address.choices.get(depth + 1).is_some_and(|next| next.cut == trace.len());
+            expected = Some(run.after_crash_in_recovery(steps, torn_tail, at_end, progress));
             if let Some(store) = store.filter(|_| last && damage == Damage::None) {
                 let probe = Probe { run, image: &base, disk: &disk, store: &store, steps, torn_tail };
                 let closer = self.subject.probe(&probe).and_then(|()| self.subject.live_on(&probe));

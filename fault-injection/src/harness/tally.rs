@@ -332,7 +332,12 @@ impl Tally {
         if self.wanted.is_some_and(|wanted| wanted != violation.oracle) {
             return;
         }
-        *self.rejections.lock().unwrap_or_else(PoisonError::into_inner).entry(violation.oracle).or_default() += 1;
+        *self
+            .rejections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(violation.oracle)
+            .or_default() += 1;
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if failures.len() < FAILURE_LIMIT {
             let (after, distinct_states) = (self.elapsed(), self.all_distinct());

@@ -9,9 +9,9 @@ use futures_util::TryStreamExt;
 
 use super::PAGE_BYTES;
 use super::lines::Line;
-use crate::rng::Rng;
 use crate::allocator::model::{Effects, Put};
 use crate::allocator::payload;
+use crate::rng::Rng;
 
 const TASKS: u64 = 8;
 /// A task frees when it has more extents than this.

@@ -71,10 +71,14 @@ impl Oracle {
     #[must_use]
     pub const fn meaning(self) -> &'static str {
         match self {
-            Self::Model => "the extents are those after some prefix of the commits, with every acknowledged one",
+            Self::Model => {
+                "the extents are those after some prefix of the commits, with every acknowledged one"
+            }
             Self::Payload => "every page of every extent holds what its owner wrote there last",
             Self::Recount => "counters in memory equal a recount of what is listed",
-            Self::Checker => "a reader of raw bytes, written from FORMAT.md, agrees before and after recovery",
+            Self::Checker => {
+                "a reader of raw bytes, written from FORMAT.md, agrees before and after recovery"
+            }
             Self::WriteAhead => "at the device, no write comes before the flush that it depends on",
             Self::Twin => "metadata equals that of a twin that did the same and was closed in order",
             Self::Twice => "recovery again, also after a crash inside it, comes to the same bytes",

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use fault_injection::campaign::chain::OPERATIONS;
-use fault_injection::oracle::Oracle;
 
 /// Cuts the simulated power at every I/O of seeded workloads, recovers each state that may be left, and compares it
 /// with a model; does the same inside recoveries; and kills real processes in mid-commit.
@@ -23,6 +22,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Random campaigns: long histories, cut everywhere.
     Run(RunArguments),
+    /// Every sequence of a few operations on a tiny store, cut everywhere, every subset, every crash in recovery.
+    Exhaustive(ExhaustiveArguments),
     /// Goes back to one state, as printed with a violation: shortens its history and tells the story.
     Replay(ReplayArguments),
     /// Plants bugs in a copy of the source, one at a time, and says which oracles catch each.
@@ -63,6 +64,22 @@ pub(crate) struct RunArguments {
     /// Goes on after violations until the time is up, to see which oracles find some.
     #[arg(long)]
     pub(crate) keep_going: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExhaustiveArguments {
+    /// Operations in the longest sequence.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=7))]
+    pub(crate) length: u8,
+    /// How long at most, in seconds; what is reached is printed.
+    #[arg(long, default_value_t = 3600)]
+    pub(crate) seconds: u64,
+    /// Threads.
+    #[arg(long, default_value_t = default_jobs())]
+    pub(crate) jobs: usize,
+    /// Prints the summary as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -127,9 +144,4 @@ fn operations(text: &str) -> Result<usize, String> {
 
 fn default_jobs() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
-}
-
-/// The names of all oracles.
-pub(crate) fn oracle_names() -> impl Iterator<Item = &'static str> {
-    Oracle::ALL.iter().map(|oracle| oracle.name())
 }

@@ -33,13 +33,14 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<bool, String> {
     let mut progress = Progress::new(length);
     std::thread::scope(|scope| {
         let explore = || {
-            run_chains(&settings, &Policy::CAMPAIGN, &tally, subject, || next_chain.fetch_add(1, Ordering::Relaxed));
+            run_chains(&settings, &Policy::CAMPAIGN, &tally, subject, || {
+                next_chain.fetch_add(1, Ordering::Relaxed)
+            });
         };
         let explorers: Vec<_> = (0..arguments.jobs.max(1)).map(|_| scope.spawn(explore)).collect();
         let killer = scope.spawn(|| run_kills(&kills, &tally));
-        progress.follow(&tally, || {
-            explorers.iter().all(|thread| thread.is_finished()) && killer.is_finished()
-        });
+        progress
+            .follow(&tally, || explorers.iter().all(|thread| thread.is_finished()) && killer.is_finished());
     });
     let summary = Summary::new("run", &settings, arguments.jobs, &tally);
     summary.print(arguments.json);

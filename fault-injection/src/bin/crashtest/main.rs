@@ -4,6 +4,7 @@
 
 mod arguments;
 mod campaign;
+mod exhaustive;
 mod kill;
 mod planted;
 mod progress;
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
     let command = arguments.command.unwrap_or(Command::Run(arguments.run));
     let done = match command {
         Command::Run(run) => campaign::run(&run),
+        Command::Exhaustive(bound) => exhaustive::run(&bound),
         Command::Replay(state) => replay::run(&state),
         Command::Planted(bugs) => planted::run(&bugs),
         Command::Kill(kills) => kill::run(&kills),

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use fault_injection::allocator::{Operation, Subject};
 use fault_injection::campaign::chain::Chain;
-use fault_injection::harness::{Address, Ending, Run, Source, Start, Subject as _, run as run_operations, shrink, tell};
+use fault_injection::campaign::exhaustive;
+use fault_injection::harness::{
+    Address, Ending, Run, Source, Start, Subject as _, run as run_operations, shrink, tell,
+};
 
 use crate::arguments::ReplayArguments;
 use crate::campaign::subject;
@@ -25,11 +28,8 @@ pub(crate) fn run(arguments: &ReplayArguments) -> Result<bool, String> {
         }
         Ending::Broken(violation) => {
             let limit = Duration::from_secs(arguments.seconds);
-            let shorter = if arguments.as_is {
-                None
-            } else {
-                shrink(&subject, &failing, &address, &violation, limit)
-            };
+            let shorter =
+                if arguments.as_is { None } else { shrink(&subject, &failing, &address, &violation, limit) };
             match shorter {
                 None => print!("{story}"),
                 Some(shrunk) => {
@@ -37,7 +37,10 @@ pub(crate) fn run(arguments: &ReplayArguments) -> Result<bool, String> {
                     println!("{} of {before} operations are enough:", shrunk.run.operations.len());
                     let (story, _) = tell(&subject, &shrunk.run, &shrunk.address);
                     print!("{story}");
-                    println!("again: crashtest replay --as-is --seed {} '{}'", arguments.seed, shrunk.address);
+                    println!(
+                        "again: crashtest replay --as-is --seed {} '{}'",
+                        arguments.seed, shrunk.address
+                    );
                 }
             }
             Ok(false)
@@ -54,7 +57,10 @@ fn find(arguments: &ReplayArguments, address: &Address) -> Result<(Subject, Run<
             drop(runs);
             (*chain.subject(), run.ok_or_else(|| format!("there is no round {round}"))?)
         }
-        Source::Sequence(_) => return Err("sequences come with the exhaustive run".to_owned()),
+        Source::Sequence(numbers) if numbers.is_empty() => (exhaustive::subject(), exhaustive::formatted().0),
+        Source::Sequence(numbers) => {
+            (exhaustive::subject(), exhaustive::sequence(&exhaustive::formatted().1, numbers))
+        }
     };
     if address.kept.is_none() && !address.fresh {
         return Ok((subject, round));

@@ -37,6 +37,18 @@ struct OracleSummary {
     violations: u64,
 }
 
+/// How far an exhaustive run came at one length.
+#[derive(Debug, Serialize)]
+pub(crate) struct Bound {
+    pub(crate) length: usize,
+    pub(crate) sequences: u64,
+    pub(crate) due: u64,
+    pub(crate) merged: u64,
+    pub(crate) all: u64,
+    #[serde(skip)]
+    pub(crate) words: String,
+}
+
 #[derive(Debug, Serialize)]
 pub(crate) struct Summary {
     command: &'static str,
@@ -62,6 +74,8 @@ pub(crate) struct Summary {
     second_lives: u64,
     closer_looks: u64,
     kills: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) bounds: Vec<Bound>,
     oracles: Vec<OracleSummary>,
     violations: usize,
     pub(crate) failures: Vec<Violation>,
@@ -128,6 +142,7 @@ impl Summary {
             second_lives: tally.lives.get(),
             closer_looks: tally.probes.get(),
             kills: tally.kills.get(),
+            bounds: Vec::new(),
             oracles: Oracle::ALL.map(oracle).into_iter().collect(),
             violations: failures.len(),
             failures,
@@ -152,12 +167,17 @@ impl Summary {
 
     fn text(&self) -> String {
         let mut text = String::new();
-        let _ = writeln!(text, "{}, seed {}, {} jobs, {:.1} s", self.command, self.seed, self.jobs, self.seconds);
+        let _ =
+            writeln!(text, "{}, seed {}, {} jobs, {:.1} s", self.command, self.seed, self.jobs, self.seconds);
         let mut row = |name: &str, value: u64, meaning: &str| {
             let _ = writeln!(text, "{name:<18}{value:>12}  {meaning}");
         };
         if self.workloads > 0 {
-            row("workloads", self.workloads, "each formatted, or continued from a crash state of the one before");
+            row(
+                "workloads",
+                self.workloads,
+                "each formatted, or continued from a crash state of the one before",
+            );
             row("  operations", self.workload_operations, "of all workloads");
             row("I/O points", self.io_points, "writes and flushes of the workloads");
             row("  of them cut", self.io_points_cut, "power failed there at least once");
@@ -166,7 +186,8 @@ impl Summary {
             row("crash states", self.crash_states, "images that a power cut may leave");
             row("  distinct", self.distinct_states, "by what recovery reads");
             for class in &self.classes {
-                let meaning = Class::ALL.iter().find(|known| known.name() == class.class).map(|known| known.meaning());
+                let meaning =
+                    Class::ALL.iter().find(|known| known.name() == class.class).map(|known| known.meaning());
                 row(&format!("    {}", class.class), class.distinct, meaning.unwrap_or_default());
             }
             row("recoveries", self.recoveries, "each compared with the model");
@@ -178,9 +199,18 @@ impl Summary {
             row("  closer looks", self.closer_looks, "checker, twin, fresh load, recovery twice");
             row("  second lives", self.second_lives, "worked on further, closed and opened again");
         }
-        row("processes killed", self.kills, "with SIGKILL, on a real file");
+        if self.kills > 0 {
+            row("processes killed", self.kills, "with SIGKILL, on a real file");
+        }
+        for bound in &self.bounds {
+            let _ = writeln!(text, "{} operations      {}", bound.length, bound.words);
+        }
         for failure in &self.failures {
-            let _ = writeln!(text, "\nVIOLATION, says {}: {}\n  {}", failure.oracle, failure.message, failure.replay);
+            let _ = writeln!(
+                text,
+                "\nVIOLATION, says {}: {}\n  {}",
+                failure.oracle, failure.message, failure.replay
+            );
         }
         let _ = writeln!(text, "violations        {:>12}", self.violations);
         if self.workloads > 0 {

@@ -1,0 +1,210 @@
+//! The bounded exhaustive run: every sequence of so many operations on a tiny store, cut at every I/O, every subset of
+//! the unflushed sectors, each recovered and checked; every crash inside each recovery, and inside that one's.
+//!
+//! Sequences form a tree. A node is a sequence; its cuts are those of its last operation, for those before are its
+//! ancestors'. Two sequences that leave equal disks, equal caches, equal models and equal memories are one node. Two crash
+//! states with equal bytes under equal histories are judged once.
+
+use std::collections::HashSet;
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use crate::allocator::{Operation, Plan, Shape, Subject};
+use crate::disk::Sampling;
+use crate::harness::{Address, Counter, Explorer, Policy, Run, Source, Start, Subject as _, Tally, run};
+use crate::rng::{Rng, mix};
+
+/// Everything is tried: all subsets up to 2^12 of each cut, all recoveries cut to depth 2, some to depth 5.
+pub const POLICY: Policy = Policy {
+    sampling: Sampling { exhaustive: 1 << 12, sampled: 64, torn: 16, garbage_blocks: 0 },
+    nested: Sampling { exhaustive: 1 << 12, sampled: 64, torn: 4, garbage_blocks: 0 },
+    exhaustive_depth: 2,
+    nest: 0.0,
+    nest_deeper: 1.0 / 100.0,
+    probe: 1.0 / 10.0,
+    live_on: 1.0 / 10.0,
+    injure: 0.0,
+};
+
+/// The operations of the allocator, each with a letter and in its plainest form.
+#[must_use]
+pub fn alphabet() -> Vec<(char, Operation)> {
+    let one = || Plan::allocating(1);
+    let oldest = |plan: Plan| Plan { free: vec![0], ..plan };
+    let cell = |plan: Plan| Plan { cells: vec![[0, 0, 1]], ..plan };
+    vec![
+        ('a', Operation::Transact(vec![one()])),
+        ('A', Operation::Transact(vec![Plan { alloc: vec![(3, vec![0])], ..Plan::default() }])),
+        ('f', Operation::Transact(vec![oldest(Plan::default())])),
+        ('s', Operation::Transact(vec![oldest(one())])),
+        ('w', Operation::Transact(vec![cell(Plan::default())])),
+        ('2', Operation::Transact(vec![oldest(Plan::default()), cell(one())])),
+        ('o', Operation::Overwrite([0, 0])),
+        ('c', Operation::Checkpoint),
+        ('m', Operation::Maintain),
+        ('r', Operation::Reopen),
+        ('x', Operation::Close),
+        ('b', Operation::Abort(oldest(one()))),
+        ('d', Operation::Abandon(oldest(one()), 1)),
+    ]
+}
+
+/// The store of the exhaustive run.
+#[must_use]
+pub const fn subject() -> Subject {
+    Subject { shape: Shape::TINY }
+}
+
+/// How far it came.
+#[derive(Debug, Default)]
+pub struct Depths {
+    /// Sequences run, by their length.
+    pub sequences: [Counter; 8],
+    /// Sequences that came to a node that was there, and so were not gone on from.
+    pub merged: [Counter; 8],
+}
+
+/// Sequences that wait, shortest first.
+struct Queue {
+    state: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+struct Waiting {
+    level: Vec<Vec<usize>>,
+    next_level: Vec<Vec<usize>>,
+    length: usize,
+    busy: usize,
+}
+
+type Begin = Start<<Subject as crate::harness::Subject>::State>;
+
+/// The formatted store that every sequence begins with, and the run that made it.
+#[must_use]
+pub fn formatted() -> (Run<Subject>, Begin) {
+    let subject = subject();
+    let blank = Start { base: subject.disk().blank(), state: None, serial: 64 };
+    let (formatting, rest) = run(&subject, &blank, &[]);
+    let state = formatting.history.last().cloned();
+    drop(rest.store);
+    let start = Start { base: rest.disk.freeze(), state, serial: formatting.serial };
+    (formatting, start)
+}
+
+/// Runs the operations of a sequence.
+#[must_use]
+pub fn sequence(start: &Begin, numbers: &[usize]) -> Run<Subject> {
+    let alphabet = alphabet();
+    let operations: Vec<Operation> =
+        numbers.iter().filter_map(|&at| alphabet.get(at)).map(|(_, operation)| operation.clone()).collect();
+    run(&subject(), start, &operations).0
+}
+
+/// Runs all sequences of up to `length` operations, or as many as the tally has time for, on `jobs` threads.
+pub fn run_all(length: usize, jobs: usize, tally: &Tally, depths: &Depths) {
+    let subject = subject();
+    let (formatting, start) = formatted();
+    // Formatting and the first opening: no operations yet.
+    let address = Address::of(Source::Sequence(Vec::new()));
+    Explorer::new(&subject, &formatting, address, &POLICY, Rng::new(0), tally).explore();
+    let queue = Queue {
+        state: Mutex::new(Waiting { level: vec![Vec::new()], next_level: Vec::new(), length: 0, busy: 0 }),
+        changed: Condvar::new(),
+    };
+    let nodes = Mutex::new(HashSet::new());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                while let Some(prefix) = queue.take(length, tally) {
+                    let children = expand(&subject, &start, &prefix, tally, depths, &nodes);
+                    queue.give(children);
+                }
+            });
+        }
+    });
+}
+
+impl Queue {
+    /// The next sequence to be made longer. Waits for the others at the end of a level.
+    fn take(&self, length: usize, tally: &Tally) -> Option<Vec<usize>> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if tally.is_over() {
+                self.changed.notify_all();
+                return None;
+            }
+            if let Some(prefix) = state.level.pop() {
+                state.busy += 1;
+                return Some(prefix);
+            }
+            if state.busy > 0 {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            state.length += 1;
+            if state.length >= length || state.next_level.is_empty() {
+                self.changed.notify_all();
+                return None;
+            }
+            state.level = std::mem::take(&mut state.next_level);
+        }
+    }
+
+    fn give(&self, children: Vec<Vec<usize>>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.next_level.extend(children);
+        state.busy -= 1;
+        self.changed.notify_all();
+    }
+}
+
+/// Runs and cuts every sequence that is one operation longer; returns those to go on from.
+fn expand(
+    subject: &Subject,
+    start: &Begin,
+    prefix: &[usize],
+    tally: &Tally,
+    depths: &Depths,
+    nodes: &Mutex<HashSet<u128>>,
+) -> Vec<Vec<usize>> {
+    let alphabet = alphabet();
+    let mut children = Vec::new();
+    for number in 0..alphabet.len() {
+        if tally.is_over() {
+            break;
+        }
+        let numbers: Vec<usize> = prefix.iter().copied().chain([number]).collect();
+        let operations: Vec<Operation> = numbers
+            .iter()
+            .filter_map(|&at| alphabet.get(at))
+            .map(|(_, operation)| operation.clone())
+            .collect();
+        let (sequence, rest) = run(subject, start, &operations);
+        let count = |counters: &[Counter]| {
+            counters.get(numbers.len()).into_iter().for_each(|counter| counter.add(1));
+        };
+        count(&depths.sequences);
+        tally.operations.add(1);
+        let seed = numbers.iter().fold(1, |seed, &number| mix(seed ^ number as u64));
+        let from = sequence.begins.last().copied().unwrap_or(0);
+        // The opening before the first operation is an ancestor of all.
+        let from = if numbers.len() == 1 && number == 0 { 0 } else { from };
+        let to = sequence.trace.len() + 1;
+        let address = Address::of(Source::Sequence(numbers.clone()));
+        Explorer::new(subject, &sequence, address, &POLICY, Rng::new(seed), tally).explore_range(from..to);
+        let memory = rest.store.as_ref().and_then(|store| subject.memory(store));
+        let is_new = memory.is_none_or(|memory| {
+            let model = sequence.history.last().map_or(0, |state| subject.fingerprint(state));
+            // Numbers that were given out show up on the disk later, so they are part of the state.
+            let known = mix(memory ^ mix(model ^ mix(sequence.serial)));
+            let durable = rest.disk.freeze_durable().hash().rotate_left(64);
+            let key = rest.disk.freeze().hash() ^ durable ^ u128::from(known);
+            nodes.lock().unwrap_or_else(PoisonError::into_inner).insert(key)
+        });
+        if is_new {
+            children.push(numbers);
+        } else {
+            count(&depths.merged);
+        }
+    }
+    children
+}
