@@ -44,6 +44,7 @@ pub mod executor;
 pub mod harness;
 pub mod kill;
 pub mod oracle;
+pub mod report;
 pub mod rng;
 
 pub use rng::Rng;

@@ -9,6 +9,7 @@ pub mod operation;
 pub mod payload;
 pub mod plan;
 mod probe;
+pub mod proof;
 mod second_life;
 pub mod shape;
 
@@ -23,9 +24,10 @@ pub use operation::Operation;
 pub use plan::Plan;
 pub use shape::Shape;
 
-use crate::disk::{CowDisk, Cut};
+use crate::disk::{CowBase, CowDisk, Cut, Trace};
 use crate::executor;
 use crate::harness::{self, Allowed, DiskShape, Injured, Opened, Probe, Refusal, Run, Session};
+use crate::oracle::watcher::watch;
 use crate::oracle::{Oracle, Violation};
 use crate::rng::{Rng, mix};
 use model::State;
@@ -71,6 +73,16 @@ pub(crate) fn open(device: Arc<dyn Device>) -> Result<Opened<Live>, Refusal> {
         }),
         Err(Error::NotFreehold { .. }) => Err(Refusal::NotFormatted),
         Err(error) => Err(refusal(&error)),
+    }
+}
+
+impl Subject {
+    /// What the watcher at the device says.
+    fn order_of_writes(&self, base: &Arc<CowBase>, trace: &Trace) -> Result<(), Violation> {
+        match watch(base, trace, &self.shape.disk.geometry()) {
+            Ok(_) => Ok(()),
+            Err(broken) => Err(Violation::new(Oracle::WriteAhead, broken.to_string())),
+        }
     }
 }
 
@@ -133,6 +145,10 @@ impl harness::Subject for Subject {
 
     fn probe(&self, probe: &Probe<'_, Self>) -> Result<(), Violation> {
         self.look_closer(probe)
+    }
+
+    fn watch(&self, run: &Run<Self>) -> Result<(), Violation> {
+        self.order_of_writes(&run.start.base, &run.trace)
     }
 
     fn injure(&self, run: &Run<Self>, cut: &Cut, disk: &Arc<CowDisk>, seed: u64) -> Option<Injured> {

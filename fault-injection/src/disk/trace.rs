@@ -69,7 +69,9 @@ pub enum Event {
         /// Length of the space in bytes.
         len: u64,
     },
-    /// Put in by the harness: the store was opened here, or opened again.
+    /// Put in by the harness: from here on, the store is being opened.
+    Opening,
+    /// Put in by the harness: the store is open.
     Opened,
     /// Put in by the harness: what it does next, in words.
     Label(Arc<str>),
@@ -87,7 +89,15 @@ impl Event {
     /// Whether this was put in by the harness and changes nothing about the disk.
     #[must_use]
     pub const fn is_annotation(&self) -> bool {
-        matches!(self, Self::Mark(_) | Self::Claim { .. } | Self::Opened | Self::Label(_) | Self::Note(_))
+        matches!(
+            self,
+            Self::Mark(_)
+                | Self::Claim { .. }
+                | Self::Opening
+                | Self::Opened
+                | Self::Label(_)
+                | Self::Note(_)
+        )
     }
 
     /// What the write was for; none for other events.
@@ -133,6 +143,7 @@ impl fmt::Display for Event {
             }
             Self::Mark(number) => write!(f, "mark {number}"),
             Self::Claim { offset, len } => write!(f, "{len} B at {offset} handed out"),
+            Self::Opening => f.write_str("the store is being opened"),
             Self::Opened => f.write_str("the store is open"),
             Self::Label(text) => write!(f, "-- {text}"),
             Self::Note(text) => write!(f, "note: {text}"),

@@ -103,6 +103,7 @@ impl<'a> CutWalker<'a> {
             | Event::FailedWrite { .. }
             | Event::Preallocate { .. }
             | Event::Claim { .. }
+            | Event::Opening
             | Event::Opened
             | Event::Label(_)
             | Event::Note(_) => {}

@@ -1,8 +1,9 @@
 //! Running operations on a simulated disk.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::history::{History, Progress, Step};
 use super::judge::Judge;
@@ -38,6 +39,10 @@ pub struct Run<S: Subject> {
     pub serial: u64,
     /// A rule that was broken without any crash; the operations end there.
     pub broken: Option<Violation>,
+    /// For each operation, how many steps there were when it began; and how many there were in the end.
+    pub steps_at: Vec<usize>,
+    /// For the subject's own use: what is costly to find out, by number of operations.
+    pub memo: Mutex<BTreeMap<usize, u128>>,
     progress: Vec<Progress>,
     flush_failed: bool,
 }
@@ -98,7 +103,10 @@ pub fn run<S: Subject>(
 ) -> (Run<S>, Rest<S>) {
     let mut session = Session::new(subject, start);
     let mut begins = Vec::with_capacity(operations.len());
-    let driven = catch_unwind(AssertUnwindSafe(|| drive(subject, &mut session, operations, &mut begins)));
+    let mut steps_at = Vec::with_capacity(operations.len() + 1);
+    let driven = catch_unwind(AssertUnwindSafe(|| {
+        drive(subject, &mut session, operations, &mut begins, &mut steps_at)
+    }));
     let outcome = driven.unwrap_or_else(|panic| Err(Violation::panic(&*panic)));
     let done = begins.len();
     let (trace, history, serial, store, disk) = session.into_parts();
@@ -106,6 +114,8 @@ pub fn run<S: Subject>(
         start: start.clone(),
         operations: operations.iter().take(done).cloned().collect(),
         begins,
+        steps_at,
+        memo: Mutex::default(),
         progress: progress_by_position(&trace),
         flush_failed: trace.events().contains(&Event::FailedFlush),
         trace,
@@ -121,6 +131,7 @@ fn drive<S: Subject>(
     session: &mut Session<S>,
     operations: &[S::Operation],
     begins: &mut Vec<usize>,
+    steps_at: &mut Vec<usize>,
 ) -> Result<(), Violation> {
     if !session.history().begins_formatted() {
         session.begin(1);
@@ -132,12 +143,14 @@ fn drive<S: Subject>(
     session.reopen(subject)?;
     for operation in operations {
         begins.push(session.disk().position());
+        steps_at.push(session.history().steps().len());
         session.disk().annotate(Event::Label(operation.to_string().into()));
         if session.store.is_none() {
             session.reopen(subject)?;
         }
         subject.apply(session, operation)?;
     }
+    steps_at.push(session.history().steps().len());
     Ok(())
 }
 

@@ -21,7 +21,8 @@ pub struct Session<S: Subject> {
 
 impl<S: Subject> Session<S> {
     /// A session that goes on from `start`.
-    pub(super) fn new(subject: &S, start: &Start<S::State>) -> Self {
+    #[must_use]
+    pub fn new(subject: &S, start: &Start<S::State>) -> Self {
         let shape = subject.disk();
         let disk = SimDisk::new(Arc::clone(&start.base), shape.sector_bytes, shape.physical_block_bytes);
         let history = match &start.state {
@@ -95,6 +96,7 @@ impl<S: Subject> Session<S> {
     /// When it is refused: nothing was damaged.
     pub fn reopen(&mut self, subject: &S) -> Result<(), Violation> {
         self.store = None;
+        self.disk.annotate(Event::Opening);
         let opened = subject.open(self.device()).map_err(|refusal| match refusal {
             Refusal::Broken(violation) => violation,
             Refusal::NotFormatted => Violation::new(Oracle::Refusal, "the store is gone"),

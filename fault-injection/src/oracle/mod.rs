@@ -1,5 +1,8 @@
 //! Oracles: what says that a rule was broken.
 
+pub mod checker;
+pub mod watcher;
+
 use std::fmt;
 
 /// Who rejects.

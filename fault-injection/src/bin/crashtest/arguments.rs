@@ -64,6 +64,9 @@ pub(crate) struct RunArguments {
     /// Goes on after violations until the time is up, to see which oracles find some.
     #[arg(long)]
     pub(crate) keep_going: bool,
+    /// Writes a page about the run: HTML, with everything in it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -80,6 +83,9 @@ pub(crate) struct ExhaustiveArguments {
     /// Prints the summary as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Writes a page about the run: HTML, with everything in it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -117,6 +123,9 @@ pub(crate) struct PlantedArguments {
     /// How long each campaign goes on in any case, to see which other oracles catch the bug, in seconds.
     #[arg(long, default_value_t = 10)]
     pub(crate) look_around: u64,
+    /// Writes a page about all of them.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -3,14 +3,17 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use fault_injection::allocator::proof::{Proof, prove_oracles};
 use fault_injection::allocator::{Shape, Subject};
 use fault_injection::campaign::chain::{Settings, run_chains};
 use fault_injection::harness::{Policy, Tally};
 use fault_injection::kill::{KillOptions, run_kills};
+use fault_injection::report::MatrixRow;
 use fault_injection::rng::Rng;
 
 use crate::arguments::RunArguments;
 use crate::progress::Progress;
+use crate::report::{self, Material};
 use crate::summary::Summary;
 
 /// The store of a chain.
@@ -18,11 +21,31 @@ pub(crate) fn subject(rng: &mut Rng) -> Subject {
     Subject { shape: Shape::any(rng) }
 }
 
+/// Has every oracle reject something.
+///
+/// # Errors
+/// When one does not: then what it lets pass means nothing.
+pub(crate) fn proven() -> Result<Vec<Proof>, String> {
+    let proofs = prove_oracles();
+    match proofs.iter().find(|proof| !proof.rejected) {
+        None => Ok(proofs),
+        Some(blind) => {
+            Err(format!("the oracle '{}' accepts {}: it proves nothing", blind.oracle, blind.bait))
+        }
+    }
+}
+
+/// The fault matrix of this build, for the page.
+fn matrix_for_report(_arguments: &RunArguments) -> Vec<MatrixRow> {
+    Vec::new()
+}
+
 /// Runs the campaign. Returns whether no rule was broken.
 ///
 /// # Errors
 /// What keeps it from running.
 pub(crate) fn run(arguments: &RunArguments) -> Result<bool, String> {
+    let proofs = proven()?;
     let length = Duration::from_secs(arguments.seconds);
     let tally = Tally::new(length);
     let tally = if arguments.keep_going { tally.going_on() } else { tally };
@@ -42,7 +65,21 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<bool, String> {
         progress
             .follow(&tally, || explorers.iter().all(|thread| thread.is_finished()) && killer.is_finished());
     });
-    let summary = Summary::new("run", &settings, arguments.jobs, &tally);
+    let summary = Summary::new("run", &settings, arguments.jobs, &tally, &proofs);
+    if let Some(path) = &arguments.report {
+        let matrix = matrix_for_report(arguments);
+        let material = Material {
+            command: "run",
+            settings: &settings,
+            jobs: arguments.jobs,
+            tally: &tally,
+            samples: progress.into_samples(),
+            proofs: &proofs,
+            bounds: &[],
+            matrix,
+        };
+        report::write(path, material)?;
+    }
     summary.print(arguments.json);
     Ok(summary.is_good())
 }

@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &KillArguments) -> Result<bool, String> {
         progress.follow(&tally, || killer.is_finished());
     });
     let settings = Settings { seed: arguments.seed, operations: OPERATIONS };
-    let summary = Summary::new("kill", &settings, 1, &tally);
+    let summary = Summary::new("kill", &settings, 1, &tally, &[]);
     summary.print(arguments.json);
     Ok(summary.is_good())
 }

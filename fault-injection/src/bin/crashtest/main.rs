@@ -9,6 +9,7 @@ mod kill;
 mod planted;
 mod progress;
 mod replay;
+mod report;
 mod summary;
 
 use std::process::ExitCode;

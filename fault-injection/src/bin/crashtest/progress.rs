@@ -4,13 +4,20 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use fault_injection::harness::{Counter, Tally};
+use fault_injection::report::Sample;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::report::sample;
+
+const MOST_SAMPLES: usize = 400;
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     last_line: Duration,
+    samples: Vec<Sample>,
+    /// Samples are this far apart; the distance doubles when there are many.
+    sample_every: Duration,
 }
 
 fn words(tally: &Tally) -> String {
@@ -35,7 +42,7 @@ impl Progress {
             }
             bar
         });
-        Self { bar, last_line: Duration::ZERO }
+        Self { bar, last_line: Duration::ZERO, samples: Vec::new(), sample_every: Duration::from_millis(500) }
     }
 
     /// Shows how it goes until it is over.
@@ -43,9 +50,31 @@ impl Progress {
         while !is_over() {
             std::thread::sleep(Duration::from_millis(100));
             self.show(tally);
+            self.take_sample(tally);
         }
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
+        }
+    }
+
+    /// What the campaign had reached when.
+    pub(crate) fn into_samples(self) -> Vec<Sample> {
+        self.samples
+    }
+
+    fn take_sample(&mut self, tally: &Tally) {
+        let last = self.samples.last().map_or(0.0, |sample| sample.seconds);
+        if tally.elapsed().as_secs_f64() < last + self.sample_every.as_secs_f64() {
+            return;
+        }
+        self.samples.push(sample(tally));
+        if self.samples.len() >= MOST_SAMPLES {
+            let mut at = 0;
+            self.samples.retain(|_| {
+                at += 1;
+                at % 2 == 0
+            });
+            self.sample_every *= 2;
         }
     }
 

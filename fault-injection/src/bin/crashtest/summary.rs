@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use fault_injection::allocator::proof::Proof;
 use fault_injection::campaign::chain::{OPERATIONS, Settings};
 use fault_injection::harness::{Class, Counter, PHASES, Tally, phase_name};
 use fault_injection::oracle::Oracle;
@@ -34,6 +35,8 @@ struct PhaseSummary {
 #[derive(Debug, Serialize)]
 struct OracleSummary {
     oracle: &'static str,
+    /// Whether it rejected its bait at the beginning of the run.
+    proved: bool,
     violations: u64,
 }
 
@@ -86,7 +89,13 @@ fn sum(counters: &[Counter]) -> u64 {
 }
 
 impl Summary {
-    pub(crate) fn new(command: &'static str, settings: &Settings, jobs: usize, tally: &Tally) -> Self {
+    pub(crate) fn new(
+        command: &'static str,
+        settings: &Settings,
+        jobs: usize,
+        tally: &Tally,
+        proofs: &[Proof],
+    ) -> Self {
         let seconds = tally.elapsed().as_secs_f64();
         let failures: Vec<Violation> = tally
             .failures()
@@ -116,8 +125,11 @@ impl Summary {
             made: tally.crash_states.get(class as usize).map_or(0, Counter::get),
             distinct: tally.distinct_states.get(class as usize).map_or(0, Counter::get),
         };
-        let oracle =
-            |oracle: Oracle| OracleSummary { oracle: oracle.name(), violations: tally.rejections(oracle) };
+        let oracle = |oracle: Oracle| OracleSummary {
+            oracle: oracle.name(),
+            proved: proofs.iter().any(|proof| proof.oracle == oracle && proof.rejected),
+            violations: tally.rejections(oracle),
+        };
         Self {
             command,
             seed: settings.seed,
@@ -197,6 +209,8 @@ impl Summary {
             row("  of damage", self.damaged_recoveries, "rot, lost and misdirected writes, stale groups");
             row("    refused", self.refusals, "by a typed error that names the place");
             row("  closer looks", self.closer_looks, "checker, twin, fresh load, recovery twice");
+            let proved = self.oracles.iter().filter(|oracle| oracle.proved).count();
+            row("oracles", proved as u64, "each rejected its bait before the run");
             row("  second lives", self.second_lives, "worked on further, closed and opened again");
         }
         if self.kills > 0 {

@@ -1,0 +1,96 @@
+//! The rules of the caller's pages: what is handed out, and what is written directly.
+
+use freehold::device::Purpose;
+
+use super::super::store::{Block, Group};
+use super::super::views::{Unflushed, Views};
+use super::{Breach, Check, Store, Write};
+
+impl Store {
+    pub(super) fn direct(&mut self, write: &Write<'_>) -> Check {
+        if !write.lies_in(&self.caller_area()) {
+            return Breach::because("place", "a direct write outside the pages");
+        }
+        if write.cut_short {
+            self.cut_short.insert(write.event);
+        }
+        let block_bytes = self.block_bytes();
+        let flying = self.flight.as_ref().and_then(|flight| flight.group.as_ref());
+        for number in write.offset / block_bytes..write.range().end.div_ceil(block_bytes) {
+            let block = Block::Caller(number);
+            let live = self.valid().find_map(|version| version.group_with(block));
+            if let Some(group) = live.or_else(|| flying.filter(|group| group.blocks.contains(&block))) {
+                let message =
+                    format!("replay of LSN {} would write over it in {block:?}", group.header.last_lsn());
+                return Breach::because("direct", message);
+            }
+        }
+        Ok(())
+    }
+
+    /// Data before pointer: what the new owner of a page wrote directly is durable before the group that says
+    /// whose it is. Only for pages that are known to have been handed out.
+    pub(super) fn data_first(&self, views: &Views, group: &Group) -> Check {
+        let version = self.in_force()?;
+        let page_bytes = u64::from(self.layout.page_bytes());
+        let finished = |write: &&Unflushed| !self.cut_short.contains(&write.event);
+        for write in views.pending(&[Purpose::CallerDirect]).filter(finished) {
+            for page in write.range().start / page_bytes..write.range().end.div_ceil(page_bytes) {
+                let at = page * page_bytes;
+                let Some((leaf, bit)) = self.bit_of(at) else { continue };
+                let by_owner = self.handed_out.get(&at).is_some_and(|claim| *claim < write.event);
+                if !by_owner || !group.blocks.contains(&leaf) {
+                    continue;
+                }
+                let unreadable = |message| Breach { rule: "data", message };
+                let mut content = version.content(&views.medium, leaf).map_err(unreadable)?;
+                let was_free = !is_set(&content, bit);
+                group.change(&version.superblock, leaf, &mut content);
+                if was_free && is_set(&content, bit) {
+                    let message = format!(
+                        "LSN {} gives away the page at {at}, the write at event {} is not flushed",
+                        group.header.last_lsn(),
+                        write.event
+                    );
+                    return Breach::because("data", message);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The block of the bitmap with the bit of the page at an offset, and which bit that is.
+    fn bit_of(&self, offset: u64) -> Option<(Block, u32)> {
+        let (segment, page) = self.layout.page_at(offset)?;
+        let per_block = self.layout.pages_per_bitmap_block();
+        let leaf = self.layout.bitmap_leaf(segment, u64::from(page / per_block));
+        Some((Block::Leaf(leaf.0), page % per_block))
+    }
+
+    /// Space went to a new owner, or was given to the disk.
+    pub(in super::super) fn claimed(&mut self, views: &Views, event: usize, offset: u64, len: u64) -> Check {
+        let page_bytes = u64::from(self.layout.page_bytes());
+        for number in 0..len.div_ceil(page_bytes) {
+            let at = offset + number * page_bytes;
+            let Some((leaf, bit)) = self.bit_of(at) else {
+                return Breach::because("claim", format!("there is no page at {at}"));
+            };
+            if !self.durable.contains_key(&leaf) {
+                let content = self.in_force()?.content(&views.medium, leaf);
+                let content = content.map_err(|message| Breach { rule: "claim", message })?;
+                self.durable.insert(leaf, content);
+            }
+            if self.durable.get(&leaf).is_some_and(|block| is_set(block, bit)) {
+                let message = format!("the page at {at} is in use as of the durable groups");
+                return Breach::because("claim", message);
+            }
+            self.handed_out.insert(at, event);
+        }
+        Ok(())
+    }
+}
+
+fn is_set(bitmap: &[u8], bit: u32) -> bool {
+    let byte = usize::try_from(bit / 8).ok().and_then(|at| bitmap.get(at));
+    byte.is_some_and(|byte| byte >> (bit % 8) & 1 == 1)
+}
