@@ -9,6 +9,10 @@ use crate::device::{read_through, write_through};
 use crate::error::{Error, Result};
 use crate::journal::BlockId;
 
+/// Checkpoints after which a block that is locked must have left the journal. One does; more than a few are a defect, and
+/// better an error than a loop without end.
+const MAX_CHECKPOINTS: u32 = 16;
+
 /// Names a completed direct write, so that a commit can be made to wait until it is durable (rule 16).
 ///
 /// Good for as long as the store is open. A ticket of an earlier opening, or of another store, stands for everything.
@@ -104,8 +108,14 @@ impl Allocator {
         }
         let start = extent.offset + offset;
         let guard = inner.locks.lock(vec![inner.block_range(start, len)]).await;
-        while inner.journal.has_journaled_blocks(start, len) {
+        for _ in 0..MAX_CHECKPOINTS {
+            if !inner.journal.has_journaled_blocks(start, len) {
+                break;
+            }
             inner.offload(move |inner| inner.journal.checkpoint_range(start, len)).await?;
+        }
+        if inner.journal.has_journaled_blocks(start, len) {
+            return Err(Error::Internal("checkpoints leave a block of the caller in the journal"));
         }
         // The wait may have been long.
         inner.warm_header(extent.offset).await?;

@@ -151,7 +151,7 @@ impl Cut {
         }
         let apart = self.combinations_apart();
         if apart <= bound {
-            let sectors = (0..apart.max(u64::from(samples) / 4)).map(|number| number % apart);
+            let sectors = (0..apart.max(u64::from(samples) / 8)).map(|number| number % apart);
             return sectors
                 .map(|sectors| self.choice(Keep::Apart { sectors, aside: rng.next_u64() }))
                 .collect();

@@ -46,11 +46,11 @@ impl Policy {
         sampling: Sampling { exhaustive: 512, sampled: 24, torn: 6, garbage_blocks: 2 },
         nested: Sampling { exhaustive: 64, sampled: 8, torn: 2, garbage_blocks: 1 },
         exhaustive_depth: 0,
-        nest: 1.0 / 200.0,
+        nest: 1.0 / 40.0,
         nest_deeper: 1.0 / 40.0,
-        probe: 1.0 / 40.0,
-        live_on: 1.0 / 12.0,
-        injure: 1.0 / 8.0,
+        probe: 1.0 / 80.0,
+        live_on: 1.0 / 40.0,
+        injure: 1.0 / 10.0,
     };
 }
 
@@ -130,18 +130,31 @@ impl<'a, S: Subject> Explorer<'a, S> {
         }
     }
 
-    /// Stands for the states that the history allows.
-    fn allowed_key(&self, steps: RangeInclusive<usize>) -> u64 {
+    /// The fingerprints of the states that the history allows.
+    fn allowed(&self, steps: &RangeInclusive<usize>) -> &[u64] {
         let (start, end) = (*steps.start(), (*steps.end()).min(self.fingerprints.len().saturating_sub(1)));
-        let allowed = self.fingerprints.get(start..=end).unwrap_or(&[]);
-        allowed.iter().fold(0, |key, fingerprint| mix(key ^ fingerprint))
+        self.fingerprints.get(start..=end).unwrap_or(&[])
+    }
+
+    /// Stands for these states.
+    fn allowed_key(&self, steps: &RangeInclusive<usize>) -> u64 {
+        self.allowed(steps).iter().fold(0, |key, fingerprint| mix(key ^ fingerprint))
+    }
+
+    /// Whether an equal image was recovered before, to a state that is allowed here.
+    fn is_known(&self, content: u128, steps: &RangeInclusive<usize>) -> bool {
+        let found = self.tally.found_before(content);
+        let known = found.is_some_and(|found| self.allowed(steps).contains(&found));
+        self.tally.known.add(u64::from(known));
+        known
     }
 
     /// Returns how many states were made.
     fn explore_cut(&mut self, cut: &Cut, progress: Progress) -> u64 {
         let exhausted = cut.combinations() <= self.policy.sampling.exhaustive;
         if exhausted { &self.tally.cuts_exhausted } else { &self.tally.cuts_sampled }.add(1);
-        let allowed = self.allowed_key(progress.acknowledged..=progress.started);
+        let steps = progress.acknowledged..=progress.started;
+        let allowed = self.allowed_key(&steps);
         let mut states = 0;
         let mut garbage_counted = false;
         for choice in cut.choices(&self.policy.sampling, &mut self.rng) {
@@ -151,7 +164,7 @@ impl<'a, S: Subject> Explorer<'a, S> {
             let class = Class::of(&choice);
             self.made(class);
             states += 1;
-            if !self.tally.visit(self.disk.content_hash(), allowed) {
+            if self.is_known(self.disk.content_hash(), &steps) {
                 continue;
             }
             let address = self.address.with(choice);
@@ -219,6 +232,7 @@ impl<'a, S: Subject> Explorer<'a, S> {
         }
         self.tally.recoveries.add(1);
         self.tally.recoveries_by_depth.get(case.depth).into_iter().for_each(|counter| counter.add(1));
+        let content = disk.content_hash();
         disk.follow_reads();
         let opened = self.subject.open(Arc::clone(disk) as Arc<dyn Device>);
         let footprint = disk.footprint();
@@ -229,7 +243,12 @@ impl<'a, S: Subject> Explorer<'a, S> {
             self.tally.count_distinct(footprint, case.class);
         }
         let (steps, torn_tail) = match verdict {
-            Verdict::Recovered { steps, torn_tail, .. } => (steps, torn_tail),
+            Verdict::Recovered { steps, torn_tail, .. } => {
+                if undamaged {
+                    self.tally.note_found(content, self.fingerprints.get(steps).copied());
+                }
+                (steps, torn_tail)
+            }
             Verdict::NotFormatted => return Ok(false),
             Verdict::Refused(_) => {
                 self.tally.refusals.add(1);
@@ -276,7 +295,7 @@ impl<'a, S: Subject> Explorer<'a, S> {
         for position in trace.io_points().chain([trace.len()]) {
             let at_end = position == trace.len();
             let found = self.run.after_crash_in_recovery(steps, torn_tail, at_end, outer.progress);
-            let allowed = self.allowed_key(found.clone());
+            let allowed = self.allowed_key(&found);
             let cut = walker.cut_at(position);
             let mut garbage_counted = false;
             for choice in cut.choices(&self.policy.nested, &mut self.rng) {
@@ -284,7 +303,7 @@ impl<'a, S: Subject> Explorer<'a, S> {
                     continue;
                 }
                 self.made(Class::Nested);
-                if !self.tally.visit(disk.content_hash(), allowed) {
+                if self.is_known(disk.content_hash(), &found) {
                     continue;
                 }
                 let address = outer.address.with(choice);

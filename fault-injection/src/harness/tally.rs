@@ -1,6 +1,6 @@
 //! What a campaign has done so far.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -144,27 +144,39 @@ impl Hasher for AsIs {
     }
 }
 
-type Shard = Mutex<HashSet<u64, BuildHasherDefault<AsIs>>>;
+type Shard<V> = Mutex<HashMap<u64, V, BuildHasherDefault<AsIs>>>;
 
-/// States seen so far, shared between threads. Of each hash 64 bits are kept: among ten million states, one pair in
-/// 400,000 such runs would be taken for equal.
+/// A table with hashes for keys, shared between threads. Of each hash 64 bits are kept: among ten million states, one
+/// pair in 400,000 such runs would be taken for equal.
 #[derive(Debug)]
-struct Seen {
-    shards: Vec<Shard>,
+struct Table<V> {
+    shards: Vec<Shard<V>>,
 }
 
-impl Default for Seen {
+impl<V> Default for Table<V> {
     fn default() -> Self {
         Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
     }
 }
 
-impl Seen {
-    /// Whether a state is new.
+impl<V: Copy> Table<V> {
     #[expect(clippy::cast_possible_truncation, reason = "half of the hash is enough")]
-    fn insert(&self, hash: u128) -> bool {
-        let shard = self.shards.get((hash >> 64) as usize % SHARDS);
-        shard.is_some_and(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).insert(hash as u64))
+    fn with<T>(
+        &self,
+        hash: u128,
+        work: impl FnOnce(&mut HashMap<u64, V, BuildHasherDefault<AsIs>>, u64) -> T,
+    ) -> Option<T> {
+        let shard = self.shards.get((hash >> 64) as usize % SHARDS)?;
+        Some(work(&mut shard.lock().unwrap_or_else(PoisonError::into_inner), hash as u64))
+    }
+
+    /// Whether the key is new.
+    fn insert(&self, hash: u128, value: V) -> bool {
+        self.with(hash, |map, key| map.insert(key, value).is_none()).unwrap_or(false)
+    }
+
+    fn get(&self, hash: u128) -> Option<V> {
+        self.with(hash, |map, key| map.get(&key).copied()).flatten()
     }
 }
 
@@ -200,6 +212,8 @@ pub struct Tally {
     pub cuts_sampled: Counter,
     /// Recoveries that were judged.
     pub recoveries: Counter,
+    /// States that were judged by the recovery of an equal image.
+    pub known: Counter,
     /// Of them, by how deep inside other recoveries; 0 is outside.
     pub recoveries_by_depth: [Counter; 6],
     /// Of them, those of images with damage beyond what a power cut does.
@@ -216,12 +230,12 @@ pub struct Tally {
     pub operations: Counter,
     /// Real processes killed.
     pub kills: Counter,
-    /// States that were judged, with what was allowed.
-    visited: Seen,
+    /// Images that were recovered, and the fingerprint of the state that was found; none when it was no state.
+    recovered: Table<Option<u64>>,
     /// What recoveries read.
-    distinct: Seen,
+    distinct: Table<()>,
     /// Recoveries that were cut, with what was allowed.
-    nested: Seen,
+    nested: Table<()>,
     failures: Mutex<Vec<Failure>>,
     /// How many violations each oracle found.
     rejections: Mutex<HashMap<Oracle, u64>>,
@@ -246,6 +260,7 @@ impl Tally {
             cuts_exhausted: Counter::default(),
             cuts_sampled: Counter::default(),
             recoveries: Counter::default(),
+            known: Counter::default(),
             recoveries_by_depth: Default::default(),
             damaged_recoveries: Counter::default(),
             refusals: Counter::default(),
@@ -254,9 +269,9 @@ impl Tally {
             runs: Counter::default(),
             operations: Counter::default(),
             kills: Counter::default(),
-            visited: Seen::default(),
-            distinct: Seen::default(),
-            nested: Seen::default(),
+            recovered: Table::default(),
+            distinct: Table::default(),
+            nested: Table::default(),
             failures: Mutex::default(),
             rejections: Mutex::default(),
             failure_limit: FAILURE_LIMIT,
@@ -296,19 +311,25 @@ impl Tally {
         self.begun.elapsed()
     }
 
-    /// Whether a state was not judged before. `allowed` stands for the states that the history allows.
-    pub fn visit(&self, content: u128, allowed: u64) -> bool {
-        self.visited.insert(content ^ widen(allowed))
+    /// What was found on an image with this content, if it was recovered before. Recovery is deterministic (which the
+    /// oracle for recovering twice watches over), so equal images hold equal states.
+    pub fn found_before(&self, content: u128) -> Option<u64> {
+        self.recovered.get(content).flatten()
+    }
+
+    /// Notes what was found on an image: a state's fingerprint, or no state.
+    pub fn note_found(&self, content: u128, fingerprint: Option<u64>) {
+        self.recovered.insert(content, fingerprint);
     }
 
     /// Whether a recovery was not cut before. `allowed` stands for the states that the history allows.
     pub fn enter(&self, footprint: u128, allowed: u64) -> bool {
-        self.nested.insert(footprint ^ widen(allowed))
+        self.nested.insert(footprint ^ widen(allowed), ())
     }
 
     /// Counts a state as distinct unless one with its footprint was.
     pub fn count_distinct(&self, footprint: u128, class: Class) {
-        if self.distinct.insert(footprint)
+        if self.distinct.insert(footprint, ())
             && let Some(counter) = self.distinct_states.get(class as usize)
         {
             counter.add(1);

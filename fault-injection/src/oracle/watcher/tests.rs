@@ -9,8 +9,8 @@ use freehold::device::Device;
 use freehold::{Allocator, Extent, FormatOptions, OpenOptions};
 
 use super::*;
-use crate::campaign::chain::Chain;
-use crate::campaign::chain::OPERATIONS;
+use crate::allocator::{Shape, Subject};
+use crate::campaign::chain::{Chain, OPERATIONS};
 use crate::disk::{ErrorCode, Fault, FaultPlan, SimDisk, When};
 use crate::executor;
 
@@ -196,13 +196,11 @@ fn chains_are_in_order() {
     let chains = if cfg!(debug_assertions) { 40 } else { 200 };
     let mut watched = Watched::default();
     for number in 0..chains {
-        let mut chain = Chain::new(11, number);
-        while let Some(round) = chain.next(OPERATIONS).unwrap() {
-            let found = watch(&round.base, &round.trace, &round.geometry());
-            let round_number = round.number;
-            watched += found.unwrap_or_else(|broken| {
-                panic!("chain={number} round={round_number}: {broken}\n{}", round.trace)
-            });
+        let mut chain = Chain::new(11, number, |rng| Subject { shape: Shape::any(rng) });
+        while let Some(round) = chain.next(OPERATIONS) {
+            let geometry = chain.subject().shape.disk.geometry();
+            let found = watch(&round.start.base, &round.trace, &geometry);
+            watched += found.unwrap_or_else(|broken| panic!("chain={number}: {broken}\n{}", round.trace));
         }
     }
     let enough = [

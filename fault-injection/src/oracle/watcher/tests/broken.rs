@@ -295,7 +295,7 @@ fn no_silence_after_a_failure() {
     });
     // What comes before the opening is said to begin is not recovery's.
     breaks("poison", |events| {
-        let label = nth(events, 1, |event| matches!(event, Event::Label(_)));
+        let label = nth(events, 1, |event| matches!(event, Event::Opening));
         events[label] = Event::FailedFlush;
         behind(events, label, |event| !event.is_annotation())
     });
