@@ -17,11 +17,12 @@ use crate::rng::{Rng, mix};
 pub const POLICY: Policy = Policy {
     sampling: Sampling { exhaustive: 1 << 12, sampled: 64, torn: 16, garbage_blocks: 0 },
     nested: Sampling { exhaustive: 1 << 12, sampled: 64, torn: 4, garbage_blocks: 0 },
+    deeper: Sampling { exhaustive: 16, sampled: 4, torn: 1, garbage_blocks: 0 },
     exhaustive_depth: 2,
     nest: 0.0,
-    nest_deeper: 1.0 / 100.0,
-    probe: 1.0 / 10.0,
-    live_on: 1.0 / 10.0,
+    nest_deeper: 1.0 / 200.0,
+    probe: 1.0 / 50.0,
+    live_on: 1.0 / 50.0,
     injure: 0.0,
 };
 
@@ -106,16 +107,23 @@ pub fn run_all(length: usize, jobs: usize, tally: &Tally, depths: &Depths) {
     // Formatting and the first opening: no operations yet.
     let address = Address::of(Source::Sequence(Vec::new()));
     Explorer::new(&subject, &formatting, address, &POLICY, Rng::new(0), tally).explore();
-    let queue = Queue {
-        state: Mutex::new(Waiting { level: vec![Vec::new()], next_level: Vec::new(), length: 0, busy: 0 }),
-        changed: Condvar::new(),
+    let tree = Tree {
+        subject,
+        start,
+        alphabet: alphabet().into_iter().map(|(_, operation)| operation).collect(),
+        nodes: Mutex::default(),
+        tally,
+        depths,
     };
-    let nodes = Mutex::new(HashSet::new());
+    let level = longer(&[], tree.alphabet.len());
+    let waiting = Waiting { level, next_level: Vec::new(), length: 1, busy: 0 };
+    let queue = Queue { state: Mutex::new(waiting), changed: Condvar::new() };
     std::thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
             scope.spawn(|| {
-                while let Some(prefix) = queue.take(length, tally) {
-                    let children = expand(&subject, &start, &prefix, tally, depths, &nodes);
+                while let Some(numbers) = queue.take(length, tally) {
+                    let is_new = tree.visit(&numbers);
+                    let children = if is_new { longer(&numbers, tree.alphabet.len()) } else { Vec::new() };
                     queue.give(children);
                 }
             });
@@ -123,8 +131,13 @@ pub fn run_all(length: usize, jobs: usize, tally: &Tally, depths: &Depths) {
     });
 }
 
+/// All sequences that have one more operation.
+fn longer(prefix: &[usize], letters: usize) -> Vec<Vec<usize>> {
+    (0..letters).map(|number| prefix.iter().copied().chain([number]).collect()).collect()
+}
+
 impl Queue {
-    /// The next sequence to be made longer. Waits for the others at the end of a level.
+    /// The next sequence to be run. Waits for the others at the end of a level.
     fn take(&self, length: usize, tally: &Tally) -> Option<Vec<usize>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -141,11 +154,13 @@ impl Queue {
                 continue;
             }
             state.length += 1;
-            if state.length >= length || state.next_level.is_empty() {
+            if state.length > length || state.next_level.is_empty() {
                 self.changed.notify_all();
                 return None;
             }
             state.level = std::mem::take(&mut state.next_level);
+            // Neighbours share crash states; the last ones are taken first.
+            state.level.reverse();
         }
     }
 
@@ -157,54 +172,52 @@ impl Queue {
     }
 }
 
-/// Runs and cuts every sequence that is one operation longer; returns those to go on from.
-fn expand(
-    subject: &Subject,
-    start: &Begin,
-    prefix: &[usize],
-    tally: &Tally,
-    depths: &Depths,
-    nodes: &Mutex<HashSet<u128>>,
-) -> Vec<Vec<usize>> {
-    let alphabet = alphabet();
-    let mut children = Vec::new();
-    for number in 0..alphabet.len() {
-        if tally.is_over() {
-            break;
-        }
-        let numbers: Vec<usize> = prefix.iter().copied().chain([number]).collect();
-        let operations: Vec<Operation> = numbers
-            .iter()
-            .filter_map(|&at| alphabet.get(at))
-            .map(|(_, operation)| operation.clone())
-            .collect();
-        let (sequence, rest) = run(subject, start, &operations);
+/// The tree of sequences.
+struct Tree<'a> {
+    subject: Subject,
+    start: Begin,
+    alphabet: Vec<Operation>,
+    nodes: Mutex<HashSet<u128>>,
+    tally: &'a Tally,
+    depths: &'a Depths,
+}
+
+impl Tree<'_> {
+    /// Runs a sequence and cuts its last operation. Returns whether it leads to a node that is new.
+    fn visit(&self, numbers: &[usize]) -> bool {
+        let operations: Vec<Operation> =
+            numbers.iter().filter_map(|&at| self.alphabet.get(at)).cloned().collect();
+        let (sequence, rest) = run(&self.subject, &self.start, &operations);
+        let seed = numbers.iter().fold(1, |seed, &number| mix(seed ^ number as u64));
+        let from = match numbers {
+            // The opening before the first operation is an ancestor of all.
+            [0] => 0,
+            _ => sequence.begins.last().copied().unwrap_or(0),
+        };
+        let to = sequence.trace.len() + 1;
+        let address = Address::of(Source::Sequence(numbers.to_vec()));
+        Explorer::new(&self.subject, &sequence, address, &POLICY, Rng::new(seed), self.tally)
+            .explore_range(from..to);
         let count = |counters: &[Counter]| {
             counters.get(numbers.len()).into_iter().for_each(|counter| counter.add(1));
         };
-        count(&depths.sequences);
-        tally.operations.add(1);
-        let seed = numbers.iter().fold(1, |seed, &number| mix(seed ^ number as u64));
-        let from = sequence.begins.last().copied().unwrap_or(0);
-        // The opening before the first operation is an ancestor of all.
-        let from = if numbers.len() == 1 && number == 0 { 0 } else { from };
-        let to = sequence.trace.len() + 1;
-        let address = Address::of(Source::Sequence(numbers.clone()));
-        Explorer::new(subject, &sequence, address, &POLICY, Rng::new(seed), tally).explore_range(from..to);
-        let memory = rest.store.as_ref().and_then(|store| subject.memory(store));
+        // One that was broken off for want of time does not count.
+        if !self.tally.is_over() {
+            count(&self.depths.sequences);
+        }
+        self.tally.operations.add(1);
+        let memory = rest.store.as_ref().and_then(|store| self.subject.memory(store));
         let is_new = memory.is_none_or(|memory| {
-            let model = sequence.history.last().map_or(0, |state| subject.fingerprint(state));
+            let model = sequence.history.last().map_or(0, |state| self.subject.fingerprint(state));
             // Numbers that were given out show up on the disk later, so they are part of the state.
             let known = mix(memory ^ mix(model ^ mix(sequence.serial)));
             let durable = rest.disk.freeze_durable().hash().rotate_left(64);
             let key = rest.disk.freeze().hash() ^ durable ^ u128::from(known);
-            nodes.lock().unwrap_or_else(PoisonError::into_inner).insert(key)
+            self.nodes.lock().unwrap_or_else(PoisonError::into_inner).insert(key)
         });
-        if is_new {
-            children.push(numbers);
-        } else {
-            count(&depths.merged);
+        if !is_new {
+            count(&self.depths.merged);
         }
+        is_new
     }
-    children
 }

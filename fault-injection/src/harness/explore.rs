@@ -26,6 +26,8 @@ pub struct Policy {
     pub sampling: Sampling,
     /// States of each cut inside a recovery.
     pub nested: Sampling,
+    /// States of each cut deeper inside recoveries than `exhaustive_depth`.
+    pub deeper: Sampling,
     /// Recoveries whose depth is below this are all cut.
     pub exhaustive_depth: usize,
     /// Share of the others that are cut, outside recoveries.
@@ -45,6 +47,7 @@ impl Policy {
     pub const CAMPAIGN: Self = Self {
         sampling: Sampling { exhaustive: 512, sampled: 24, torn: 6, garbage_blocks: 2 },
         nested: Sampling { exhaustive: 64, sampled: 8, torn: 2, garbage_blocks: 1 },
+        deeper: Sampling { exhaustive: 64, sampled: 8, torn: 2, garbage_blocks: 1 },
         exhaustive_depth: 0,
         nest: 1.0 / 40.0,
         nest_deeper: 1.0 / 40.0,
@@ -244,8 +247,8 @@ impl<'a, S: Subject> Explorer<'a, S> {
         }
         let (steps, torn_tail) = match verdict {
             Verdict::Recovered { steps, torn_tail, .. } => {
-                if undamaged {
-                    self.tally.note_found(content, self.fingerprints.get(steps).copied());
+                if let Some(&fingerprint) = self.fingerprints.get(steps).filter(|_| undamaged) {
+                    self.tally.note_found(content, fingerprint);
                 }
                 (steps, torn_tail)
             }
@@ -291,6 +294,8 @@ impl<'a, S: Subject> Explorer<'a, S> {
     ) -> Result<(), Broken> {
         let Some(disk) = self.nested.get(outer.depth).cloned() else { return Ok(()) };
         let geometry = self.subject.disk().geometry();
+        let exhaustive = outer.depth < self.policy.exhaustive_depth;
+        let sampling = if exhaustive { &self.policy.nested } else { &self.policy.deeper };
         let mut walker = CutWalker::new(trace, Arc::clone(image), &geometry);
         for position in trace.io_points().chain([trace.len()]) {
             let at_end = position == trace.len();
@@ -298,7 +303,7 @@ impl<'a, S: Subject> Explorer<'a, S> {
             let allowed = self.allowed_key(&found);
             let cut = walker.cut_at(position);
             let mut garbage_counted = false;
-            for choice in cut.choices(&self.policy.nested, &mut self.rng) {
+            for choice in cut.choices(sampling, &mut self.rng) {
                 if cut.apply(&choice, &disk).is_err() {
                     continue;
                 }

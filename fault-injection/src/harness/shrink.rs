@@ -81,6 +81,7 @@ impl<S: Subject> Shrinker<'_, S> {
         Policy {
             sampling: Sampling { exhaustive: 256, sampled: 32, torn: 12, garbage_blocks: 2 },
             nested: Sampling { exhaustive: 64, sampled: 8, torn: 2, garbage_blocks: 1 },
+            deeper: Sampling { exhaustive: 64, sampled: 8, torn: 2, garbage_blocks: 1 },
             exhaustive_depth: nested,
             nest: 0.0,
             nest_deeper: 0.0,

@@ -230,8 +230,8 @@ pub struct Tally {
     pub operations: Counter,
     /// Real processes killed.
     pub kills: Counter,
-    /// Images that were recovered, and the fingerprint of the state that was found; none when it was no state.
-    recovered: Table<Option<u64>>,
+    /// Images that were recovered, and the fingerprint of the state that was found.
+    recovered: Table<u64>,
     /// What recoveries read.
     distinct: Table<()>,
     /// Recoveries that were cut, with what was allowed.
@@ -314,11 +314,11 @@ impl Tally {
     /// What was found on an image with this content, if it was recovered before. Recovery is deterministic (which the
     /// oracle for recovering twice watches over), so equal images hold equal states.
     pub fn found_before(&self, content: u128) -> Option<u64> {
-        self.recovered.get(content).flatten()
+        self.recovered.get(content)
     }
 
-    /// Notes what was found on an image: a state's fingerprint, or no state.
-    pub fn note_found(&self, content: u128, fingerprint: Option<u64>) {
+    /// Notes which state was found on an image.
+    pub fn note_found(&self, content: u128, fingerprint: u64) {
         self.recovered.insert(content, fingerprint);
     }
 
