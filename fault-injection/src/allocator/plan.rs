@@ -56,9 +56,9 @@ impl Plan {
     #[must_use]
     pub fn any(rng: &mut Rng) -> Self {
         let draw = |rng: &mut Rng| u32::try_from(rng.below(64)).unwrap_or(0);
-        let mut plan = Self::default();
         // A small store fills up: the fuller it is, the more is freed.
-        plan.crowd = Some(4 + u32::try_from(rng.below(6)).unwrap_or(0));
+        let crowd = Some(4 + u32::try_from(rng.below(6)).unwrap_or(0));
+        let mut plan = Self { crowd, ..Self::default() };
         for _ in 0..rng.below(3) {
             plan.free.push(draw(rng));
         }
@@ -89,7 +89,16 @@ impl Plan {
 pub(super) struct Resolved {
     free: Vec<ExtentInfo>,
     puts: Vec<Put>,
-    alloc: Vec<(u64, u64, Vec<(usize, u64)>)>,
+    alloc: Vec<Wanted>,
+}
+
+/// An extent to be allocated.
+#[derive(Clone, Debug)]
+struct Wanted {
+    pages: u64,
+    tag: u64,
+    /// Journaled cells in its first page: unit and tag.
+    cells: Vec<(usize, u64)>,
 }
 
 /// Transactions that have nothing to do with each other.
@@ -134,7 +143,7 @@ fn resolve_one(
     for (pages, units) in &plan.alloc {
         let tag = session.fresh(64);
         let cells = units.iter().map(|&unit| (index(unit, 8), session.fresh(64))).collect();
-        resolved.alloc.push((u64::from(*pages), tag, cells));
+        resolved.alloc.push(Wanted { pages: u64::from(*pages), tag, cells });
     }
     resolved
 }
@@ -170,7 +179,7 @@ impl Resolved {
             }
             effects.puts.push(put);
         }
-        for (pages, tag, cells) in &self.alloc {
+        for Wanted { pages, tag, cells } in &self.alloc {
             let extent = claim(&mut transaction, disk, pages * page_bytes, *tag).await?;
             for page in 0..extent.len / page_bytes {
                 store.write_at(&extent, page * page_bytes, &payload::page(tag + page, len)).await?;

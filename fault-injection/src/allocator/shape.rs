@@ -40,7 +40,6 @@ impl Shape {
     }
 
     /// Every store has the same identity, so that states of different runs can be equal.
-    #[must_use]
     pub fn format_options(&self) -> FormatOptions {
         FormatOptions::new()
             .page_bytes(self.page_bytes)

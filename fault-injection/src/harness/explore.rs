@@ -83,7 +83,12 @@ struct Case<'a> {
     address: &'a Address,
 }
 
-type Broken = (Violation, Address);
+/// A rule that was broken, and where.
+type Broken = Box<(Violation, Address)>;
+
+fn broken(violation: Violation, address: &Address) -> Broken {
+    Box::new((violation, address.clone()))
+}
 
 impl<'a, S: Subject> Explorer<'a, S> {
     /// An explorer of a run, which `address` leads to.
@@ -176,8 +181,9 @@ impl<'a, S: Subject> Explorer<'a, S> {
                 Case { progress, damage: Damage::None, expected: None, depth: 0, class, address: &address };
             let judged =
                 catch_unwind(AssertUnwindSafe(|| self.judge_state(cut, &choice, &case, counts, allowed)));
-            let judged = judged.unwrap_or_else(|panic| Err((Violation::panic(&*panic), address.clone())));
-            if let Err((violation, address)) = judged {
+            let judged = judged.unwrap_or_else(|panic| Err(broken(Violation::panic(&*panic), &address)));
+            if let Err(broken) = judged {
+                let (violation, address) = *broken;
                 self.tally.fail(violation, Some(address));
                 if self.tally.is_over() {
                     break;
@@ -203,13 +209,15 @@ impl<'a, S: Subject> Explorer<'a, S> {
         let injure = self.rng.chance(self.policy.injure);
         let disk = Arc::clone(&self.disk);
         let recovered = self.judge_recovery(&disk, case, counts, allowed)?;
-        if injure && recovered && cut.apply(choice, &disk).is_ok() {
-            if let Some(injured) = self.subject.injure(self.run, cut, &disk, injury) {
-                let address = Address { injury: Some(injury), ..case.address.clone() };
-                let case = Case { damage: injured.allows, address: &address, ..*case };
-                self.tally.damaged_recoveries.add(1);
-                self.judge_recovery(&disk, &case, false, allowed)?;
-            }
+        if injure
+            && recovered
+            && cut.apply(choice, &disk).is_ok()
+            && let Some(injured) = self.subject.injure(self.run, cut, &disk, injury)
+        {
+            let address = Address { injury: Some(injury), ..case.address.clone() };
+            let case = Case { damage: injured.allows, address: &address, ..*case };
+            self.tally.damaged_recoveries.add(1);
+            self.judge_recovery(&disk, &case, false, allowed)?;
         }
         Ok(())
     }
@@ -239,7 +247,7 @@ impl<'a, S: Subject> Explorer<'a, S> {
         disk.follow_reads();
         let opened = self.subject.open(Arc::clone(disk) as Arc<dyn Device>);
         let footprint = disk.footprint();
-        let fail = |violation| (violation, case.address.clone());
+        let fail = |violation| broken(violation, case.address);
         let judge = self.run.judge(self.subject);
         let (verdict, store) = judge.judge(opened, case.progress, case.damage).map_err(fail)?;
         if counts {

@@ -109,7 +109,9 @@ pub fn run<S: Subject>(
     }));
     let outcome = driven.unwrap_or_else(|panic| Err(Violation::panic(&*panic)));
     let done = begins.len();
-    let (trace, history, serial, store, disk) = session.into_parts();
+    let disk = Arc::clone(session.disk());
+    let trace = disk.trace();
+    let (history, serial, store) = session.into_parts();
     let run = Run {
         start: start.clone(),
         operations: operations.iter().take(done).cloned().collect(),

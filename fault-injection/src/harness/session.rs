@@ -7,7 +7,7 @@ use freehold::device::Device;
 use super::history::{History, Progress, Step};
 use super::run::Start;
 use super::subject::{Refusal, Subject};
-use crate::disk::{Event, SimDisk, Trace};
+use crate::disk::{Event, SimDisk};
 use crate::oracle::{Oracle, Violation};
 
 /// A workload under way: the disk, the store while it is open, and the history so far.
@@ -50,9 +50,9 @@ impl<S: Subject> Session<S> {
         &self.history
     }
 
-    /// What happened to the disk so far, and the history: the end of a session.
-    pub(super) fn into_parts(self) -> (Trace, History<S::State>, u64, Option<S::Store>, Arc<SimDisk>) {
-        (self.disk.trace(), self.history, self.serial, self.store, self.disk)
+    /// The end of a session: the history, the first number that was not given out, and the store.
+    pub(super) fn into_parts(self) -> (History<S::State>, u64, Option<S::Store>) {
+        (self.history, self.serial, self.store)
     }
 
     /// The state of the model now.

@@ -169,7 +169,7 @@ fn speed(samples: &[Sample], last: Sample) -> String {
 
 fn caption(last: Sample) -> String {
     let mut text = format!(
-        "A distinct state is a disk image with bytes that no earlier one had, out of {} made. A line that \
+        "A state is distinct when recovery reads other bytes from it than from every earlier one; {} were made. A line that \
          keeps climbing means that the run still found states it had not seen; one that flattens means that \
          it repeats itself.",
         count(last.crash_states)

@@ -71,7 +71,7 @@ pub struct Sample {
     pub seconds: f64,
     /// States that were made.
     pub crash_states: u64,
-    /// Of them, those with bytes that no earlier one had.
+    /// Of them, those from which recovery read other bytes than from every earlier one.
     pub distinct: u64,
     /// Recoveries that were judged.
     pub recoveries: u64,
@@ -86,7 +86,7 @@ pub struct ClassCount {
     pub name: String,
     /// States that were made.
     pub made: u64,
-    /// Of them, those with bytes that no earlier one had.
+    /// Of them, those from which recovery read other bytes than from every earlier one.
     pub distinct: u64,
     /// What the kind is, in a sentence.
     pub meaning: String,

@@ -42,7 +42,10 @@ const WORDS: [(&str, &str); 8] = [
         "A disk image that a cut may leave, given that unflushed writes reach the disk in any order or not \
          at all.",
     ),
-    ("distinct", "With bytes that no earlier state of the run had. Garbage inside sectors is not counted."),
+    (
+        "distinct",
+        "Recovery read other bytes than from every earlier state of the run. What recovery does not read does not count, and garbage counts once for each cut.",
+    ),
     ("recovery", "Opening the store on a crash state, which replays its journal."),
     ("oracle, check", "Code that judges a recovered store."),
     ("violation", "A promise that was not kept. Each comes with the command that leads back to it."),

@@ -43,7 +43,7 @@ pub(super) fn classes(classes: &[ClassCount]) -> String {
         Column::Number("made"),
         Column::Number("distinct"),
     ];
-    let caption = "The whole bar is what was made, its solid part what had bytes that no earlier state had; \
+    let caption = "The whole bar is what was made, its solid part the distinct states; \
                    all bars have the same scale. In the small pictures a square is a sector that was being \
                    written: filled if it reached the disk, hollow if it was lost, crossed out if it holds \
                    garbage; a second row is the next cut. What garbage is made of does not count as \

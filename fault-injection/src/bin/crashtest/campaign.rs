@@ -13,6 +13,7 @@ use fault_injection::rng::Rng;
 
 use crate::arguments::RunArguments;
 use crate::progress::Progress;
+use crate::replay;
 use crate::report::{self, Material};
 use crate::summary::Summary;
 
@@ -32,6 +33,16 @@ pub(crate) fn proven() -> Result<Vec<Proof>, String> {
         Some(blind) => {
             Err(format!("the oracle '{}' accepts {}: it proves nothing", blind.oracle, blind.bait))
         }
+    }
+}
+
+/// The story of the first violation, with as little in it as possible.
+pub(crate) fn tell_first(settings: &Settings, tally: &Tally) {
+    let Some(address) = tally.failures().into_iter().find_map(|failure| failure.address) else { return };
+    println!("\nthe first of them, made short:");
+    match replay::story(settings, &address, Some(Duration::from_secs(30))) {
+        Ok((story, _)) => print!("{story}"),
+        Err(why) => println!("it cannot be told: {why}"),
     }
 }
 
@@ -81,5 +92,8 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<bool, String> {
         report::write(path, material)?;
     }
     summary.print(arguments.json);
+    if !arguments.json {
+        tell_first(&settings, &tally);
+    }
     Ok(summary.is_good())
 }

@@ -8,7 +8,7 @@ use fault_injection::campaign::exhaustive::{Depths, alphabet, run_all};
 use fault_injection::harness::{Counter, Tally};
 
 use crate::arguments::ExhaustiveArguments;
-use crate::campaign::proven;
+use crate::campaign::{proven, tell_first};
 use crate::progress::Progress;
 use crate::report::{self, Material};
 use crate::summary::{Bound, Summary};
@@ -45,6 +45,9 @@ pub(crate) fn run(arguments: &ExhaustiveArguments) -> Result<bool, String> {
         report::write(path, material)?;
     }
     summary.print(arguments.json);
+    if !arguments.json {
+        tell_first(&settings, &tally);
+    }
     Ok(summary.is_good())
 }
 

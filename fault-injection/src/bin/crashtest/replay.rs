@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fault_injection::allocator::{Operation, Subject};
-use fault_injection::campaign::chain::Chain;
+use fault_injection::campaign::chain::{Chain, Settings};
 use fault_injection::campaign::exhaustive;
 use fault_injection::harness::{
     Address, Ending, Run, Source, Start, Subject as _, run as run_operations, shrink, tell,
@@ -11,6 +11,7 @@ use fault_injection::harness::{
 
 use crate::arguments::ReplayArguments;
 use crate::campaign::subject;
+use crate::summary::replay_command;
 
 /// Tells the story of a state. Returns whether no rule is broken.
 ///
@@ -18,43 +19,44 @@ use crate::campaign::subject;
 /// When the address leads nowhere.
 pub(crate) fn run(arguments: &ReplayArguments) -> Result<bool, String> {
     let address: Address = arguments.state.join(" ").parse()?;
-    let (subject, failing) = find(arguments, &address)?;
-    let (story, ending) = tell(&subject, &failing, &address);
-    match ending {
-        Ending::Lost(why) => Err(why),
-        Ending::Good => {
-            print!("{story}");
-            Ok(true)
-        }
-        Ending::Broken(violation) => {
-            let limit = Duration::from_secs(arguments.seconds);
-            let shorter =
-                if arguments.as_is { None } else { shrink(&subject, &failing, &address, &violation, limit) };
-            match shorter {
-                None => print!("{story}"),
-                Some(shrunk) => {
-                    let before = failing.operations.len();
-                    println!("{} of {before} operations are enough:", shrunk.run.operations.len());
-                    let (story, _) = tell(&subject, &shrunk.run, &shrunk.address);
-                    print!("{story}");
-                    println!(
-                        "again: crashtest replay --as-is --seed {} '{}'",
-                        arguments.seed, shrunk.address
-                    );
-                }
-            }
-            Ok(false)
-        }
-    }
+    let settings = Settings { seed: arguments.seed, operations: arguments.ops };
+    let limit = (!arguments.as_is).then(|| Duration::from_secs(arguments.seconds));
+    let (story, is_good) = story(&settings, &address, limit)?;
+    print!("{story}");
+    Ok(is_good)
 }
 
-fn find(arguments: &ReplayArguments, address: &Address) -> Result<(Subject, Run<Subject>), String> {
+/// The story of a state, of the shortest history that fails alike if there is a limit for finding it; and whether no
+/// rule is broken.
+///
+/// # Errors
+/// When the address leads nowhere.
+pub(crate) fn story(
+    settings: &Settings,
+    address: &Address,
+    limit: Option<Duration>,
+) -> Result<(String, bool), String> {
+    let (subject, failing) = find(settings, address)?;
+    let (story, ending) = tell(&subject, &failing, address);
+    let violation = match ending {
+        Ending::Lost(why) => return Err(why),
+        Ending::Good => return Ok((story, true)),
+        Ending::Broken(violation) => violation,
+    };
+    let shrunk = limit.and_then(|limit| shrink(&subject, &failing, address, &violation, limit));
+    let Some(shrunk) = shrunk else { return Ok((story, false)) };
+    let (story, _) = tell(&subject, &shrunk.run, &shrunk.address);
+    let (enough, before) = (shrunk.run.operations.len(), failing.operations.len());
+    let again = replay_command(settings, &format!("--as-is '{}'", shrunk.address));
+    Ok((format!("{enough} of {before} operations are enough:\n{story}again: {again}\n"), false))
+}
+
+fn find(settings: &Settings, address: &Address) -> Result<(Subject, Run<Subject>), String> {
     let (subject, round) = match &address.source {
         Source::Chain { chain, round } => {
-            let mut chain = Chain::new(arguments.seed, *chain, subject);
-            let mut runs = std::iter::from_fn(|| chain.next(arguments.ops));
+            let mut chain = Chain::new(settings.seed, *chain, subject);
+            let mut runs = std::iter::from_fn(|| chain.next(settings.operations));
             let run = usize::try_from(*round).ok().and_then(|round| runs.nth(round));
-            drop(runs);
             (*chain.subject(), run.ok_or_else(|| format!("there is no round {round}"))?)
         }
         Source::Sequence(numbers) if numbers.is_empty() => (exhaustive::subject(), exhaustive::formatted().0),

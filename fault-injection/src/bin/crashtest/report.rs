@@ -77,8 +77,8 @@ fn build(material: Material<'_>) -> Report {
             .failures()
             .into_iter()
             .map(|failure| {
-                let address = failure.address.map_or_else(String::new, |address| address.to_string());
-                (failure.violation.to_string(), replay_command(settings, &address))
+                let state = failure.address.map_or_else(String::new, |address| format!("'{address}'"));
+                (failure.violation.to_string(), replay_command(settings, &state))
             })
             .collect(),
         reproduce: vec![

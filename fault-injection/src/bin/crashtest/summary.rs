@@ -104,7 +104,7 @@ impl Summary {
                 oracle: failure.violation.oracle.name(),
                 message: failure.violation.message,
                 replay: match failure.address {
-                    Some(address) => replay_command(settings, &address.to_string()),
+                    Some(address) => replay_command(settings, &format!("'{address}'")),
                     None => format!("crashtest kill --seed {} # depends on timing", settings.seed),
                 },
                 seconds: failure.after.as_secs_f64(),
@@ -235,11 +235,11 @@ impl Summary {
     }
 }
 
-/// The command that leads back to a state.
-pub(crate) fn replay_command(settings: &Settings, address: &str) -> String {
+/// The command that leads back to a state; `state` is quoted already.
+pub(crate) fn replay_command(settings: &Settings, state: &str) -> String {
     let mut command = format!("cargo run --release --bin crashtest -- replay --seed {}", settings.seed);
     if settings.operations != OPERATIONS {
         let _ = write!(command, " --ops {}", settings.operations);
     }
-    command + &format!(" '{address}'")
+    command + " " + state
 }

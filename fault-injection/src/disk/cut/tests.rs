@@ -255,3 +255,47 @@ fn sampling_reaches_whole_writes_and_single_sectors() {
         assert!(cut.garbage_block(&mut Rng::new(0)).is_none());
     });
 }
+
+#[test]
+fn sectors_that_do_not_change_make_no_states() {
+    let sim = disk();
+    put(&sim, 0, 1024, 1);
+    sim.flush().unwrap();
+    put(&sim, 0, 512, 1);
+    put(&sim, 512, 512, 2);
+    at(&sim, 4, |cut, disk| {
+        assert_eq!((cut.combinations(), cut.pending_sectors()), (2, 2));
+        assert_eq!(distinct(cut, disk), 2);
+        let lines = cut.describe(&cut.choice(Keep::Sectors(1)));
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].ends_with("changes nothing") && lines[1].ends_with("kept"), "{lines:?}");
+    });
+    // Back to what it was, by a detour: the version in between counts.
+    put(&sim, 0, 512, 9);
+    put(&sim, 0, 512, 1);
+    at(&sim, 6, |cut, disk| assert_eq!((cut.combinations(), distinct(cut, disk)), (8, 4)));
+}
+
+#[test]
+fn what_recovery_does_not_read_is_left_apart() {
+    let sim = disk();
+    sim.write_at(0, &[1; 4096], Purpose::CallerDirect).unwrap();
+    sim.write_at(8192, &[1; 1024], Purpose::Journal).unwrap();
+    at(&sim, 2, |cut, disk| {
+        assert_eq!(cut.combinations(), 1 << 10);
+        let choices = cut.subsets(16, 32, &mut Rng::new(1));
+        let mut seen = [0; 4];
+        let mut direct = HashSet::new();
+        for choice in &choices {
+            assert!(matches!(choice.keep, Keep::Apart { .. }), "{choice}");
+            cut.apply(choice, disk).unwrap();
+            let image = disk.image();
+            seen[usize::from(image[8192]) + 2 * usize::from(image[8192 + 512])] += 1;
+            direct.insert(image[..4096].to_vec());
+        }
+        assert!(seen.iter().all(|&count| count > 0), "{seen:?}");
+        assert!(direct.len() > 1);
+        // Few enough: every one of them.
+        assert_eq!(cut.subsets(1 << 10, 0, &mut Rng::new(1)).len(), 1 << 10);
+    });
+}
