@@ -76,7 +76,7 @@ fn an_epoch_is_never_used_by_two_openings() {
         };
         let tally = Tally::new(Duration::from_secs(60));
         let address = Address::of(Source::Sequence(Vec::new()));
-        Explorer::new(&subject, &run, address, &policy, Rng::new(1), &tally).explore();
+        Explorer::new(&subject, &run, address, &policy, 1, &tally).explore();
         assert!(tally.failures().is_empty(), "{:?}", tally.failures());
         assert!(tally.lives.get() > 10);
     }
@@ -182,7 +182,7 @@ fn a_failure_is_shortened_to_what_it_takes() {
     let (number, chain, round) = (0..).find_map(first).unwrap();
     let address = Address::of(Source::Chain { chain: number, round: 0 });
     let tally = Tally::new(Duration::from_secs(30)).wanting(Oracle::Model);
-    Explorer::new(chain.subject(), &round, address, &Policy::CAMPAIGN, Rng::new(1), &tally).explore();
+    Explorer::new(chain.subject(), &round, address, &Policy::CAMPAIGN, 1, &tally).explore();
     let failure = tally.failures().pop().unwrap();
     let address = failure.address.unwrap();
     let limit = Duration::from_secs(20);

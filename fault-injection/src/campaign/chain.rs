@@ -109,9 +109,9 @@ pub fn run_chains<S: Subject>(
         while !tally.is_over() {
             let Some(round) = chain.next(settings.operations) else { break };
             let address = Address::of(Source::Chain { chain: number, round: round_number });
-            let rng = Rng::new(settings.seed).fork_numbered("explore", number << 16 | round_number);
+            let explored = Rng::new(settings.seed).fork_numbered("explore", number << 16 | round_number);
             tally.operations.add(round.operations.len() as u64);
-            Explorer::new(chain.subject(), &round, address, policy, rng, tally).explore();
+            Explorer::new(chain.subject(), &round, address, policy, explored.seed(), tally).explore();
             round_number += 1;
         }
     }

@@ -11,7 +11,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use crate::allocator::{Operation, Plan, Shape, Subject};
 use crate::disk::Sampling;
 use crate::harness::{Address, Counter, Explorer, Policy, Run, Source, Start, Subject as _, Tally, run};
-use crate::rng::{Rng, mix};
+use crate::rng::mix;
 
 /// Everything is tried: all subsets up to 2^12 of each cut, all recoveries cut to depth 2, some to depth 5.
 pub const POLICY: Policy = Policy {
@@ -106,7 +106,7 @@ pub fn run_all(length: usize, jobs: usize, tally: &Tally, depths: &Depths) {
     let (formatting, start) = formatted();
     // Formatting and the first opening: no operations yet.
     let address = Address::of(Source::Sequence(Vec::new()));
-    Explorer::new(&subject, &formatting, address, &POLICY, Rng::new(0), tally).explore();
+    Explorer::new(&subject, &formatting, address, &POLICY, 0, tally).explore();
     let tree = Tree {
         subject,
         start,
@@ -196,8 +196,7 @@ impl Tree<'_> {
         };
         let to = sequence.trace.len() + 1;
         let address = Address::of(Source::Sequence(numbers.to_vec()));
-        Explorer::new(&self.subject, &sequence, address, &POLICY, Rng::new(seed), self.tally)
-            .explore_range(from..to);
+        Explorer::new(&self.subject, &sequence, address, &POLICY, seed, self.tally).explore_range(from..to);
         let count = |counters: &[Counter]| {
             counters.get(numbers.len()).into_iter().for_each(|counter| counter.add(1));
         };

@@ -63,7 +63,7 @@ pub struct Explorer<'a, S: Subject> {
     run: &'a Run<S>,
     tally: &'a Tally,
     policy: &'a Policy,
-    rng: Rng,
+    seed: u64,
     address: Address,
     disk: Arc<CowDisk>,
     /// For crashes inside recoveries, one a depth.
@@ -91,19 +91,19 @@ fn broken(violation: Violation, address: &Address) -> Broken {
 }
 
 impl<'a, S: Subject> Explorer<'a, S> {
-    /// An explorer of a run, which `address` leads to.
+    /// An explorer of a run, which `address` leads to. What is sampled follows from the seed.
     pub fn new(
         subject: &'a S,
         run: &'a Run<S>,
         address: Address,
         policy: &'a Policy,
-        rng: Rng,
+        seed: u64,
         tally: &'a Tally,
     ) -> Self {
         let disk = subject.disk().cow(&run.start.base);
         let nested = (0..MAX_DEPTH).map(|_| subject.disk().cow(&run.start.base)).collect();
         let fingerprints = run.history.states().iter().map(|state| subject.fingerprint(state)).collect();
-        Self { subject, run, tally, policy, rng, address, disk, nested, fingerprints }
+        Self { subject, run, tally, policy, seed, address, disk, nested, fingerprints }
     }
 
     /// Cuts everywhere, and at the end.
@@ -138,6 +138,13 @@ impl<'a, S: Subject> Explorer<'a, S> {
         }
     }
 
+    /// Draws that depend on the seed and on an image only. What other threads do, and which images were known, changes
+    /// nothing about them.
+    #[expect(clippy::cast_possible_truncation, reason = "half of the hash is enough")]
+    fn draws(&self, label: &str, content: u128) -> Rng {
+        Rng::new(self.seed ^ content as u64).fork(label)
+    }
+
     /// The fingerprints of the states that the history allows.
     fn allowed(&self, steps: &RangeInclusive<usize>) -> &[u64] {
         let (start, end) = (*steps.start(), (*steps.end()).min(self.fingerprints.len().saturating_sub(1)));
@@ -165,7 +172,8 @@ impl<'a, S: Subject> Explorer<'a, S> {
         let allowed = self.allowed_key(&steps);
         let mut states = 0;
         let mut garbage_counted = false;
-        for choice in cut.choices(&self.policy.sampling, &mut self.rng) {
+        let mut rng = Rng::new(self.seed).fork_numbered("cut", cut.position() as u64);
+        for choice in cut.choices(&self.policy.sampling, &mut rng) {
             if cut.apply(&choice, &self.disk).is_err() {
                 continue;
             }
@@ -205,9 +213,10 @@ impl<'a, S: Subject> Explorer<'a, S> {
         counts: bool,
         allowed: u64,
     ) -> Result<(), Broken> {
-        let injury = self.rng.next_u64();
-        let injure = self.rng.chance(self.policy.injure);
         let disk = Arc::clone(&self.disk);
+        let mut rng = self.draws("injure", disk.content_hash());
+        let injury = rng.next_u64();
+        let injure = rng.chance(self.policy.injure);
         let recovered = self.judge_recovery(&disk, case, counts, allowed)?;
         if injure
             && recovered
@@ -231,19 +240,20 @@ impl<'a, S: Subject> Explorer<'a, S> {
         allowed: u64,
     ) -> Result<bool, Broken> {
         let undamaged = case.damage == Damage::None;
+        let content = disk.content_hash();
+        let mut rng = self.draws("look", content);
         let nest = undamaged && case.depth < MAX_DEPTH && {
             let share = if case.depth == 0 { self.policy.nest } else { self.policy.nest_deeper };
-            case.depth < self.policy.exhaustive_depth || self.rng.chance(share)
+            rng.chance(share) || case.depth < self.policy.exhaustive_depth
         };
-        let probe = undamaged && self.rng.chance(self.policy.probe);
-        let live_on = undamaged && self.rng.chance(self.policy.live_on);
+        let probe = undamaged && rng.chance(self.policy.probe);
+        let live_on = undamaged && rng.chance(self.policy.live_on);
         let image = (nest || probe || live_on).then(|| disk.freeze());
         if nest {
             disk.start_recording();
         }
         self.tally.recoveries.add(1);
         self.tally.recoveries_by_depth.get(case.depth).into_iter().for_each(|counter| counter.add(1));
-        let content = disk.content_hash();
         disk.follow_reads();
         let opened = self.subject.open(Arc::clone(disk) as Arc<dyn Device>);
         let footprint = disk.footprint();
@@ -304,6 +314,7 @@ impl<'a, S: Subject> Explorer<'a, S> {
         let geometry = self.subject.disk().geometry();
         let exhaustive = outer.depth < self.policy.exhaustive_depth;
         let sampling = if exhaustive { &self.policy.nested } else { &self.policy.deeper };
+        let mut rng = self.draws("nest", image.hash());
         let mut walker = CutWalker::new(trace, Arc::clone(image), &geometry);
         for position in trace.io_points().chain([trace.len()]) {
             let at_end = position == trace.len();
@@ -311,7 +322,7 @@ impl<'a, S: Subject> Explorer<'a, S> {
             let allowed = self.allowed_key(&found);
             let cut = walker.cut_at(position);
             let mut garbage_counted = false;
-            for choice in cut.choices(sampling, &mut self.rng) {
+            for choice in cut.choices(sampling, &mut rng) {
                 if cut.apply(&choice, &disk).is_err() {
                     continue;
                 }

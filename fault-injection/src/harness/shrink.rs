@@ -13,7 +13,6 @@ use super::subject::Subject;
 use super::tally::Tally;
 use crate::disk::Sampling;
 use crate::oracle::{Oracle, Violation};
-use crate::rng::Rng;
 
 /// A shorter history that fails alike.
 pub struct Shrunk<S: Subject> {
@@ -109,8 +108,7 @@ impl<S: Subject> Shrinker<'_, S> {
         let tally = Tally::new(left).wanting(self.oracle);
         // Several seeds: what is sampled may miss a rare state.
         for seed in 0..4 {
-            let rng = Rng::new(seed);
-            Explorer::new(self.subject, &run, address.clone(), &self.policy(), rng, &tally).explore();
+            Explorer::new(self.subject, &run, address.clone(), &self.policy(), seed, &tally).explore();
             let failures = tally.failures();
             let simplest = failures.into_iter().min_by_key(|failure| {
                 failure.address.as_ref().map_or(usize::MAX, |address| address.to_string().len())

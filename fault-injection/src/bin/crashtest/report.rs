@@ -16,7 +16,6 @@ use fault_injection::oracle::Oracle;
 use fault_injection::report::{
     ClassCount, MatrixRow, OracleCount, PhaseCount, Report, Sample, TimelinePoint, page,
 };
-use fault_injection::rng::Rng;
 
 use crate::campaign::subject;
 use crate::summary::{Bound, replay_command};
@@ -193,7 +192,7 @@ fn example_point(subject: &Subject, round: &Run<Subject>, position: usize) -> Op
     let tally = Arc::new(Tally::new(Duration::from_secs(60)));
     let address = Address::of(Source::Chain { chain: 0, round: 0 });
     let policy = Policy { nest: 0.0, probe: 0.0, live_on: 0.0, injure: 0.0, ..Policy::CAMPAIGN };
-    let mut explorer = Explorer::new(subject, round, address, &policy, Rng::new(1), &tally);
+    let mut explorer = Explorer::new(subject, round, address, &policy, 1, &tally);
     explorer.explore_range(position..position + 1);
     let label = match round.operation_at(position) {
         None => "format, open".to_owned(),
