@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::handle::Inner;
 use crate::error::{Error, Result, Structure};
+use crate::format::is_zero;
 use crate::format::{AllocatorState, Layout, SEGMENT_RECORD_BYTES, SegmentRecord};
 use crate::journal::Journal;
 use crate::space::Space;
@@ -52,7 +53,7 @@ impl Inner {
         }
         let bytes = layout.pages_per_segment().div_ceil(8) as usize;
         let corrupt = |reason| Error::corrupt(Structure::Bitmap, self.journal.leaf_offset(first), reason);
-        if used.get(bytes..).is_some_and(|rest| rest.iter().any(|&byte| byte != 0)) {
+        if !used.get(bytes..).is_none_or(is_zero) {
             return Err(corrupt("bits beyond the segment".to_owned()));
         }
         used.truncate(bytes);

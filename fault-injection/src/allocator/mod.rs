@@ -16,7 +16,7 @@ pub mod shape;
 use std::cell::Cell;
 use std::sync::Arc;
 
-use freehold::device::Device;
+use freehold::device::{Device, ManualClock};
 use freehold::{Allocator, Error, OpenOptions};
 
 pub use injury::Injury;
@@ -65,11 +65,13 @@ fn refusal(error: &Error) -> Refusal {
 
 /// Opens the store on a device.
 pub(crate) fn open(device: Arc<dyn Device>) -> Result<Opened<Live>, Refusal> {
-    match executor::run(OpenOptions::new().open_device(device))? {
+    // The clock stands still: what is measured would differ from run to run.
+    let options = OpenOptions::new().clock(Arc::new(ManualClock::default()));
+    match executor::run(options.open_device(device))? {
         Ok((allocator, report)) => Ok(Opened {
             store: Live { allocator, aborts: Cell::new(0) },
             torn_tail: report.torn_tail,
-            report: format!("{report:?}"),
+            report: Box::new(report),
         }),
         Err(Error::NotFreehold { .. }) => Err(Refusal::NotFormatted),
         Err(error) => Err(refusal(&error)),

@@ -264,7 +264,7 @@ impl<'a, S: Subject> Explorer<'a, S> {
             self.tally.count_distinct(footprint, case.class);
         }
         let (steps, torn_tail) = match verdict {
-            Verdict::Recovered { steps, torn_tail, .. } => {
+            Verdict::Recovered { steps, torn_tail } => {
                 if let Some(&fingerprint) = self.fingerprints.get(steps).filter(|_| undamaged) {
                     self.tally.note_found(content, fingerprint);
                 }

@@ -17,8 +17,6 @@ pub enum Verdict {
         steps: usize,
         /// Whether recovery dropped a torn tail.
         torn_tail: bool,
-        /// What recovery did, in words.
-        report: String,
     },
     /// There is no store, and there may not be one yet.
     NotFormatted,
@@ -71,8 +69,8 @@ impl<S: Subject> Judge<'_, S> {
         };
         match self.subject.check(&opened.store, &allowed) {
             Ok(at) => {
-                let Opened { store, torn_tail, report } = opened;
-                Ok((Verdict::Recovered { steps: lowest + at, torn_tail, report }, Some(store)))
+                let Opened { store, torn_tail, .. } = opened;
+                Ok((Verdict::Recovered { steps: lowest + at, torn_tail }, Some(store)))
             }
             Err(Refusal::Broken(violation)) => {
                 // Damage may have taken all of this history, and more.

@@ -92,14 +92,17 @@ impl<S: Subject> Teller<'_, S> {
             }
             disk.start_recording();
             let judge = run.judge(self.subject);
-            let judged = judge.recover(Arc::clone(&disk) as Arc<dyn Device>, progress, damage);
+            let opened = self.subject.open(Arc::clone(&disk) as Arc<dyn Device>);
+            let report =
+                opened.as_ref().map_or_else(|_| String::new(), |opened| format!("{:?}", opened.report));
+            let judged = judge.judge(opened, progress, damage);
             trace = disk.take_trace();
             self.line(&format!("recovery ({} writes and flushes):", trace.io_points().count()));
             for (number, event) in trace.events().iter().enumerate() {
                 self.line(&format!("  {number}: {event}"));
             }
             let (steps, torn_tail, store) = match judged {
-                Ok((Verdict::Recovered { steps, torn_tail, report }, store)) => {
+                Ok((Verdict::Recovered { steps, torn_tail }, store)) => {
                     self.line(&format!("  it holds the state after step {steps}; {report}"));
                     (steps, torn_tail, store)
                 }

@@ -55,7 +55,7 @@ pub struct Opened<T> {
     /// Whether recovery dropped work that had begun to reach the log.
     pub torn_tail: bool,
     /// What recovery did, for a story.
-    pub report: String,
+    pub report: Box<dyn fmt::Debug>,
 }
 
 /// Why a store is not opened, or not read.
