@@ -2,6 +2,7 @@
 
 mod direct;
 mod facts;
+mod holes;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -259,8 +260,9 @@ impl Device for FileDevice {
         Ok(())
     }
 
-    /// Reserves space in a regular file. A file system that cannot do that gets the bytes of the range written back
-    /// over themselves. Does nothing on a block device, which has all of its space.
+    /// Reserves space in a regular file. On a file system that cannot do that, the holes in the range are filled; where
+    /// it does not tell holes either, nothing can be done, and a full file system may stop the store at a checkpoint. Does
+    /// nothing on a block device, which has all of its space.
     fn preallocate(&self, offset: u64, len: u64) -> io::Result<()> {
         self.check_change(offset, len)?;
         if self.is_block_device() || len == 0 {
@@ -269,7 +271,7 @@ impl Device for FileDevice {
         if self.fallocate(FallocateFlags::KEEP_SIZE, offset, len)? {
             return Ok(());
         }
-        direct::rewrite(&self.file, &self.gate, self.align(), offset, len)
+        holes::fill(&self.file, &self.gate, self.align(), offset, len)
     }
 
     fn is_read_only(&self) -> bool {

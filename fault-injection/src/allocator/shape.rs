@@ -22,7 +22,12 @@ pub struct Shape {
 impl Shape {
     /// The smallest store there is, on a plain disk.
     pub const TINY: Self = Self {
-        disk: DiskShape { len_bytes: 256 << 10, sector_bytes: 512, physical_block_bytes: 512 },
+        disk: DiskShape {
+            len_bytes: 256 << 10,
+            sector_bytes: 512,
+            physical_block_bytes: 512,
+            rewrites: false,
+        },
         page_bytes: 4096,
         journal_bytes: 32 << 10,
     };
@@ -35,7 +40,8 @@ impl Shape {
         let (len_bytes, page_bytes) = *rng
             .pick(&[(256 << 10, 4096), (320 << 10, 4096), (512 << 10, 8192)])
             .unwrap_or(&(256 << 10, 4096));
-        let disk = DiskShape { len_bytes, sector_bytes, physical_block_bytes };
+        let rewrites = rng.chance(0.25);
+        let disk = DiskShape { len_bytes, sector_bytes, physical_block_bytes, rewrites };
         Self { disk, page_bytes, ..Self::TINY }
     }
 

@@ -9,7 +9,7 @@ use freehold::device::{Device, DeviceGeometry, Purpose};
 
 use super::footprint::Footprint;
 use super::layer::{CowBase, Layer};
-use super::trace::{Event, Trace, zeroed_sectors};
+use super::trace::{Event, Trace, holes, zeroed_sectors};
 use super::{checked_range, past_end, read_only, to_usize};
 
 /// A disk in memory made of a shared image and the chunks that were changed. One is kept per worker and put on another
@@ -27,6 +27,7 @@ struct State {
     footprint: Footprint,
     follows_reads: bool,
     read_only: bool,
+    rewrites: bool,
     discards: u64,
 }
 
@@ -76,6 +77,7 @@ impl CowDisk {
             footprint: Footprint::default(),
             follows_reads: false,
             read_only: false,
+            rewrites: false,
             discards: 0,
         };
         Self { sector_bytes, physical_block_bytes, state: Mutex::new(state) }
@@ -156,6 +158,11 @@ impl CowDisk {
         self.state().read_only = read_only;
     }
 
+    /// Makes the disk one that can reserve space only by writing zeros into holes. Sectors of zeros count as holes.
+    pub fn set_rewriting(&self, rewrites: bool) {
+        self.state().rewrites = rewrites;
+    }
+
     /// The content hash: equal for equal content, however it came about.
     #[must_use]
     pub fn content_hash(&self) -> u128 {
@@ -231,8 +238,21 @@ impl Device for CowDisk {
 
     fn preallocate(&self, offset: u64, len: u64) -> io::Result<()> {
         let mut state = self.state();
-        state.writable("preallocation", offset, len)?;
-        state.record(|| Event::Preallocate { offset, len });
+        let range = state.writable("preallocation", offset, len)?;
+        let State { layer, trace, rewrites, .. } = &mut *state;
+        if let Some(trace) = trace {
+            trace.push(Event::Preallocate { offset, len, rewritten: None });
+            if *rewrites {
+                let mut bytes = vec![0; range.len()];
+                layer.read(range, &mut bytes);
+                for hole in holes(&bytes, offset, u64::from(self.sector_bytes)) {
+                    let len = hole.end - hole.start;
+                    let zeros = vec![0; to_usize(len)];
+                    let rewritten = Some(Arc::from(zeros));
+                    trace.push(Event::Preallocate { offset: hole.start, len, rewritten });
+                }
+            }
+        }
         Ok(())
     }
 

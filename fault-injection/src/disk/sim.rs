@@ -10,7 +10,7 @@ use freehold::device::{Device, DeviceGeometry, Purpose};
 use super::faults::Call;
 use super::layer::{CowBase, Layer};
 use super::pending::Pending;
-use super::trace::{Event, Trace, purpose_name, zeroed_sectors};
+use super::trace::{Event, Trace, holes, purpose_name, zeroed_sectors};
 use super::{Fault, FaultPlan, IoKind, checked_range, past_end, read_only, to_usize};
 
 /// Calls that a disk has had, failed ones included.
@@ -55,6 +55,7 @@ struct State {
     counts: IoCounts,
     discards: u64,
     read_only: bool,
+    rewrites: bool,
 }
 
 impl State {
@@ -148,6 +149,7 @@ impl SimDisk {
             counts: IoCounts::default(),
             discards: 0,
             read_only: false,
+            rewrites: false,
         };
         Self { sector_bytes, physical_block_bytes, state: Mutex::new(state) }
     }
@@ -232,6 +234,11 @@ impl SimDisk {
     /// Makes the disk refuse writes, or take them again.
     pub fn set_read_only(&self, read_only: bool) {
         self.state().read_only = read_only;
+    }
+
+    /// Makes the disk one that can reserve space only by writing zeros into holes. Sectors of zeros count as holes.
+    pub fn set_rewriting(&self, rewrites: bool) {
+        self.state().rewrites = rewrites;
     }
 
     /// What readers see: the content after the process was killed.
@@ -364,7 +371,18 @@ impl Device for SimDisk {
             state.note(&format!("preallocate {len} B at {offset} failed"));
             return Err(code.to_error());
         }
-        state.trace.push(Event::Preallocate { offset, len });
+        state.trace.push(Event::Preallocate { offset, len, rewritten: None });
+        if state.rewrites {
+            let mut bytes = vec![0; to_usize(len)];
+            state.current.read(to_usize(offset)..to_usize(offset + len), &mut bytes);
+            for hole in holes(&bytes, offset, u64::from(self.sector_bytes)) {
+                let zeros: Arc<[u8]> = vec![0; to_usize(hole.end - hole.start)].into();
+                let event = state.trace.len();
+                state.pending.write(event, hole.start, &zeros, Purpose::Metadata);
+                let len = hole.end - hole.start;
+                state.trace.push(Event::Preallocate { offset: hole.start, len, rewritten: Some(zeros) });
+            }
+        }
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use freehold::device::Purpose;
@@ -42,6 +43,8 @@ pub enum Event {
         offset: u64,
         /// Length of the range in bytes.
         len: u64,
+        /// On a disk that can reserve space only by writing: the zeros that are written into this hole.
+        rewritten: Option<Arc<[u8]>>,
     },
     /// Bits of the medium flipped by themselves, at once and durably.
     Rot {
@@ -136,7 +139,10 @@ impl fmt::Display for Event {
             Self::FailedFlush => f.write_str("flush (failed)"),
             Self::LyingFlush => f.write_str("flush (lied)"),
             Self::Discard { offset, len, .. } => write!(f, "discard {len} B at {offset}"),
-            Self::Preallocate { offset, len } => write!(f, "preallocate {len} B at {offset}"),
+            Self::Preallocate { offset, len, rewritten } => {
+                let how = if rewritten.is_some() { " by writing zeros into a hole" } else { "" };
+                write!(f, "preallocate {len} B at {offset}{how}")
+            }
             Self::Rot { offset, mask } => write!(f, "rot in {} B at {offset}", mask.len()),
             Self::FailedWrite { offset, len, purpose } => {
                 write!(f, "write {len} B at {offset} ({}), failed", purpose_name(*purpose))
@@ -242,6 +248,22 @@ pub(super) fn zeroed_sectors(
     (first..end).filter(move |sector| mix(salt ^ mix(*sector)) & 1 == 0)
 }
 
+/// Runs of whole sectors of zeros in bytes that begin at `offset`, which counts as the start of a sector.
+pub(super) fn holes(bytes: &[u8], offset: u64, sector_bytes: u64) -> Vec<Range<u64>> {
+    let mut runs: Vec<Range<u64>> = Vec::new();
+    let size = usize::try_from(sector_bytes.max(1)).unwrap_or(1);
+    for (sector, start) in bytes.chunks_exact(size).zip((offset..).step_by(size)) {
+        if sector.iter().any(|&byte| byte != 0) {
+            continue;
+        }
+        match runs.last_mut() {
+            Some(run) if run.end == start => run.end += sector_bytes,
+            _ => runs.push(start..start + sector_bytes),
+        }
+    }
+    runs
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,7 +274,7 @@ mod tests {
         trace.push(Event::Write { offset: 8192, data: Arc::from([0; 4096]), purpose: Purpose::Journal });
         trace.push(Event::Mark(7));
         trace.push(Event::Flush);
-        trace.push(Event::Preallocate { offset: 0, len: 1 });
+        trace.push(Event::Preallocate { offset: 0, len: 1, rewritten: None });
         trace.push(Event::FailedFlush);
         trace.push(Event::Mark(8));
         assert_eq!(trace.events()[0].to_string(), "write 4096 B at 8192 (journal)");

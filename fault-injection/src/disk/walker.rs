@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use freehold::device::DeviceGeometry;
+use freehold::device::{DeviceGeometry, Purpose};
 
 use super::cut::Cut;
 use super::layer::{CowBase, Layer};
@@ -77,6 +77,12 @@ impl<'a> CutWalker<'a> {
                     cut.pending.write(*included, *offset, data, *purpose);
                 }
             }
+            // Nothing refers to what is reserved, so to recovery it is a write like those of metadata.
+            Event::Preallocate { offset, rewritten: Some(data), .. } => {
+                if fits(*offset, data.len() as u64).is_some() {
+                    cut.pending.write(*included, *offset, data, Purpose::Metadata);
+                }
+            }
             Event::Discard { offset, len, salt } => {
                 if fits(*offset, *len).is_some() {
                     cut.pending.discard(*included, *offset, *len, *salt);
@@ -99,9 +105,9 @@ impl<'a> CutWalker<'a> {
                 }
             }
             Event::Mark(number) => cut.acknowledged = Some(*number),
-            Event::LyingFlush
+            Event::Preallocate { rewritten: None, .. }
+            | Event::LyingFlush
             | Event::FailedWrite { .. }
-            | Event::Preallocate { .. }
             | Event::Claim { .. }
             | Event::Opening
             | Event::Opened

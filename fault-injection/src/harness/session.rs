@@ -25,6 +25,7 @@ impl<S: Subject> Session<S> {
     pub fn new(subject: &S, start: &Start<S::State>) -> Self {
         let shape = subject.disk();
         let disk = SimDisk::new(Arc::clone(&start.base), shape.sector_bytes, shape.physical_block_bytes);
+        disk.set_rewriting(shape.rewrites);
         let history = match &start.state {
             Some(state) => History::from(state.clone()),
             None => History::unformatted(subject.blank()),

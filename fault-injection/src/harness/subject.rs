@@ -20,6 +20,8 @@ pub struct DiskShape {
     pub sector_bytes: u32,
     /// What the medium rewrites as a whole.
     pub physical_block_bytes: u32,
+    /// Whether space can be reserved only by writing zeros into holes, as on file systems without `fallocate`.
+    pub rewrites: bool,
 }
 
 impl DiskShape {
@@ -43,7 +45,9 @@ impl DiskShape {
     /// A disk to put crash states on.
     #[must_use]
     pub fn cow(&self, base: &Arc<CowBase>) -> Arc<CowDisk> {
-        Arc::new(CowDisk::new(Arc::clone(base), self.sector_bytes, self.physical_block_bytes))
+        let disk = CowDisk::new(Arc::clone(base), self.sector_bytes, self.physical_block_bytes);
+        disk.set_rewriting(self.rewrites);
+        Arc::new(disk)
     }
 }
 

@@ -132,31 +132,6 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Reads the range and writes the same bytes back, so that holes in it get space of their own.
-///
-/// With `align` above 1 the aligned range around it must lie inside the file.
-pub(super) fn rewrite(
-    io: &impl PositionedIo,
-    gate: &WriteGate,
-    align: usize,
-    offset: u64,
-    len: u64,
-) -> io::Result<()> {
-    let end = offset + len;
-    let mut position = offset;
-    while position < end {
-        let count = (end - position).min(WINDOW_BYTES);
-        for window in windows(position, to_usize(count), align) {
-            let mut bounce = AlignedBuf::zeroed(window.len, align);
-            let _alone = gate.alone();
-            read_full(io, window.start, &mut bounce)?;
-            write_full(io, window.start, &bounce)?;
-        }
-        position += count;
-    }
-    Ok(())
-}
-
 fn fits(align: usize, offset: u64, buf: &[u8]) -> bool {
     offset.is_multiple_of(align as u64) && buf.len().is_multiple_of(align) && is_aligned(buf, align)
 }
@@ -239,22 +214,5 @@ mod tests {
                 });
             }
         });
-    }
-
-    #[test]
-    fn rewriting_changes_nothing_and_touches_everything() {
-        for align in [1, ALIGN] {
-            let mut file = fake(3 << 20);
-            file.align = align;
-            let before = file.bytes.lock().unwrap().clone();
-            rewrite(&file, &WriteGate::default(), align, 700, (2 << 20) + 9).unwrap();
-            assert!(*file.bytes.lock().unwrap() == before);
-            let mut reached = 700;
-            for (start, len) in file.writes.lock().unwrap().iter() {
-                assert!(*start <= reached);
-                reached = start + *len as u64;
-            }
-            assert!(reached >= 700 + (2 << 20) + 9);
-        }
     }
 }
