@@ -136,8 +136,7 @@ impl Applying<'_> {
     }
 
     fn store(&self) -> Result<Allocator, Violation> {
-        let store = self.session.store.as_ref().map(|live| live.allocator.clone());
-        store.ok_or_else(|| Violation::new(Oracle::Conduct, "the workload has no open store"))
+        self.session.open_store().map(|live| live.allocator.clone())
     }
 
     fn live(&self) -> Result<Vec<ExtentInfo>, Violation> {

@@ -116,3 +116,17 @@ pub fn run_chains<S: Subject>(
         }
     }
 }
+
+/// The whole round that an address leads into, with its subject; none for an address of no round of a chain. The
+/// settings and `make` are those of the campaign.
+pub fn retrace<S: Subject>(
+    settings: &Settings,
+    address: &Address,
+    make: impl Fn(&mut Rng) -> S,
+) -> Option<(S, Run<S>)> {
+    let Source::Chain { chain, round } = address.source else { return None };
+    let mut chain = Chain::new(settings.seed, chain, make);
+    let mut runs = std::iter::from_fn(|| chain.next(settings.operations));
+    let run = runs.nth(usize::try_from(round).ok()?)?;
+    Some((chain.subject, run))
+}

@@ -11,6 +11,14 @@ pub struct Step {
     pub journaled: bool,
 }
 
+impl Step {
+    /// A transaction.
+    #[must_use]
+    pub fn transaction(text: impl Into<String>) -> Self {
+        Self { text: text.into(), journaled: true }
+    }
+}
+
 /// The steps in the order in which they take effect, and the state before the first and after each.
 #[derive(Clone, Debug)]
 pub struct History<T> {
@@ -122,8 +130,11 @@ impl Progress {
     pub fn observe(&mut self, mark: u64) {
         let steps = usize::try_from(mark >> 1).unwrap_or(usize::MAX);
         if mark & 1 == 1 {
-            self.acknowledged = self.acknowledged.max(steps);
+            // Steps that were begun and did not come (no space, say) are not to come any more.
+            self.acknowledged = steps;
+            self.started = steps;
+        } else {
+            self.started = self.started.max(steps);
         }
-        self.started = self.started.max(steps);
     }
 }

@@ -64,6 +64,15 @@ impl<S: Subject> Session<S> {
         self.history.last().ok_or_else(|| Violation::new(Oracle::Conduct, "the history is empty"))
     }
 
+    /// The store.
+    ///
+    /// # Errors
+    /// Never at the beginning of an operation: the harness opens the store before each.
+    pub fn open_store(&self) -> Result<&S::Store, Violation> {
+        let store = self.store.as_ref();
+        store.ok_or_else(|| Violation::new(Oracle::Conduct, "the workload has no open store"))
+    }
+
     /// Numbers that were never given out before in this chain of runs; the first of `count`.
     pub fn fresh(&mut self, count: u64) -> u64 {
         let first = self.serial;
@@ -71,7 +80,7 @@ impl<S: Subject> Session<S> {
         first
     }
 
-    /// From here on, so many further steps may be found in a crash state.
+    /// From here on, up to so many further steps may be found in a crash state. Comes before the first write of them.
     pub fn begin(&self, steps: usize) {
         self.disk.mark(Progress::started_mark(self.history.steps().len() + steps));
     }

@@ -25,6 +25,12 @@ pub struct DiskShape {
 }
 
 impl DiskShape {
+    /// A disk of these sizes, and plain otherwise.
+    #[must_use]
+    pub const fn new(len_bytes: u64, sector_bytes: u32, physical_block_bytes: u32) -> Self {
+        Self { len_bytes, sector_bytes, physical_block_bytes, rewrites: false }
+    }
+
     /// As a device tells it.
     #[must_use]
     pub const fn geometry(&self) -> DeviceGeometry {
@@ -56,7 +62,8 @@ impl DiskShape {
 pub struct Opened<T> {
     /// The store.
     pub store: T,
-    /// Whether recovery dropped work that had begun to reach the log.
+    /// Whether recovery dropped work that had begun to reach the log. A crash inside such a recovery may bring the work
+    /// back; one inside any other must not change what is found. A store that cannot tell says `true`.
     pub torn_tail: bool,
     /// What recovery did, for a story.
     pub report: Box<dyn fmt::Debug>,
@@ -136,6 +143,11 @@ pub struct Probe<'a, S: Subject> {
 ///
 /// The required methods are the whole contract. A crash state is good when [`open`](Self::open) recovers it and
 /// [`check`](Self::check) finds one of the states that the history allows.
+///
+/// Equal calls on equal disks do equal things: states lead back to what they were made from, and an image that was
+/// recovered once is not recovered again. So a store under test takes no time from a clock, and starts no threads.
+/// Nothing waits for hardware; futures are driven by [`executor`](crate::executor), or by a runtime of one thread that
+/// belongs to [`Store`](Self::Store), with a limit of its own for those that never end.
 pub trait Subject: Sized {
     /// One thing that a workload does. It must make sense in every state of the store, so that a history can be
     /// shortened by leaving operations out.
@@ -163,7 +175,12 @@ pub trait Subject: Sized {
     /// See [`Refusal`].
     fn open(&self, device: Arc<dyn Device>) -> Result<Opened<Self::Store>, Refusal>;
 
-    /// Applies an operation, and tells the session when steps begin, take effect and are acknowledged.
+    /// Applies an operation, and tells the session when steps begin, take effect and are acknowledged: first
+    /// [`begin`](Session::begin), then the work, then [`push`](Session::push) for each step that took effect, then
+    /// [`acknowledge`](Session::acknowledge). An operation that changes nothing needs none of them.
+    ///
+    /// A history has one order. Where the store promises none among operations at the same time, each combination of
+    /// them that may be found is a step, and the last one has them all.
     ///
     /// # Errors
     /// When the store does not do what it should. An answer such as "no space" is no violation.

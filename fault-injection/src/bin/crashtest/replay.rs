@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fault_injection::allocator::{Operation, Subject};
-use fault_injection::campaign::chain::{Chain, Settings};
+use fault_injection::campaign::chain::{Settings, retrace};
 use fault_injection::campaign::exhaustive;
 use fault_injection::harness::{
     Address, Ending, Run, Source, Start, Subject as _, run as run_operations, shrink, tell,
@@ -53,11 +53,8 @@ pub(crate) fn story(
 
 fn find(settings: &Settings, address: &Address) -> Result<(Subject, Run<Subject>), String> {
     let (subject, round) = match &address.source {
-        Source::Chain { chain, round } => {
-            let mut chain = Chain::new(settings.seed, *chain, subject);
-            let mut runs = std::iter::from_fn(|| chain.next(settings.operations));
-            let run = usize::try_from(*round).ok().and_then(|round| runs.nth(round));
-            (*chain.subject(), run.ok_or_else(|| format!("there is no round {round}"))?)
+        Source::Chain { round, .. } => {
+            retrace(settings, address, subject).ok_or_else(|| format!("there is no round {round}"))?
         }
         Source::Sequence(numbers) if numbers.is_empty() => (exhaustive::subject(), exhaustive::formatted().0),
         Source::Sequence(numbers) => {
