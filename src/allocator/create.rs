@@ -9,9 +9,10 @@ use crate::device::{
 };
 use crate::error::{Error, IoOperation, Result};
 use crate::format::{
-    BlockReference, GeometryRequest, Layout, MIN_STORE_BYTES, StoreId, StoreState, Superblock,
+    BlockReference, GeometryRequest, Layout, MIN_BLOCK_BYTES, MIN_STORE_BYTES, StoreId, StoreState,
+    Superblock, SuperblockError,
 };
-use crate::journal::SuperblockPair;
+use crate::journal::{SuperblockPair, inspect_superblocks};
 use crate::media::Medium;
 
 /// Zeros are written in pieces of this size.
@@ -238,7 +239,17 @@ impl FormatOptions {
 }
 
 /// Destroys every trace of an earlier store, durably: from here on the device is not one.
+///
+/// Its superblock copies go first: while one is left, a power cut must find the store behind it whole.
 pub fn clear_traces(port: &Port, metadata_bytes: u64) -> Result<()> {
+    let mut copies = inspect_superblocks(port)?.to_vec();
+    copies.retain(|copy| !matches!(copy.content, Err(SuperblockError::NoMagic | SuperblockError::Blank)));
+    for copy in &copies {
+        write_zeros(port, copy.offset, MIN_BLOCK_BYTES.into())?;
+    }
+    if !copies.is_empty() {
+        port.flush()?;
+    }
     write_zeros(port, 0, Layout::superblock_search_bytes().min(metadata_bytes))?;
     port.flush()
 }

@@ -5,7 +5,7 @@ mod facts;
 mod holes;
 #[cfg(test)]
 mod tests;
-mod transfer;
+pub(super) mod transfer;
 
 use std::fs::{File, OpenOptions};
 use std::io;

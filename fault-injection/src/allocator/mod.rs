@@ -50,6 +50,10 @@ pub struct Live {
 }
 
 impl Live {
+    pub(crate) fn new(allocator: Allocator) -> Self {
+        Self { allocator, aborts: Cell::new(0) }
+    }
+
     fn count_abort(&self) {
         self.aborts.set(self.aborts.get() + 1);
     }
@@ -68,11 +72,9 @@ pub(crate) fn open(device: Arc<dyn Device>) -> Result<Opened<Live>, Refusal> {
     // The clock stands still: what is measured would differ from run to run.
     let options = OpenOptions::new().clock(Arc::new(ManualClock::default()));
     match executor::run(options.open_device(device))? {
-        Ok((allocator, report)) => Ok(Opened {
-            store: Live { allocator, aborts: Cell::new(0) },
-            torn_tail: report.torn_tail,
-            report: Box::new(report),
-        }),
+        Ok((allocator, report)) => {
+            Ok(Opened { store: Live::new(allocator), torn_tail: report.torn_tail, report: Box::new(report) })
+        }
         Err(Error::NotFreehold { .. }) => Err(Refusal::NotFormatted),
         Err(error) => Err(refusal(&error)),
     }

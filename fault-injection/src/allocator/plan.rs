@@ -86,7 +86,7 @@ impl Plan {
 
 /// A transaction for the extents that are there.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Resolved {
+pub(crate) struct Resolved {
     free: Vec<ExtentInfo>,
     puts: Vec<Put>,
     alloc: Vec<Wanted>,
@@ -102,7 +102,7 @@ struct Wanted {
 }
 
 /// Transactions that have nothing to do with each other.
-pub(super) fn resolve(
+pub(crate) fn resolve(
     plans: &[Plan],
     session: &mut Session<super::Subject>,
     live: &[ExtentInfo],
@@ -150,12 +150,12 @@ fn resolve_one(
 
 impl Resolved {
     /// Whether nothing would be done.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.free.is_empty() && self.puts.is_empty() && self.alloc.is_empty()
     }
 
     /// Everything but the commit.
-    pub(super) async fn prepare(
+    pub(crate) async fn prepare(
         &self,
         store: &Allocator,
         disk: &Arc<SimDisk>,
@@ -193,7 +193,7 @@ impl Resolved {
         Ok((transaction, effects))
     }
 
-    pub(super) async fn commit(
+    pub(crate) async fn commit(
         &self,
         store: &Allocator,
         disk: &Arc<SimDisk>,
@@ -206,7 +206,7 @@ impl Resolved {
 }
 
 /// Allocates, and tells the disk's trace that somebody owns the space from here on.
-pub(super) async fn claim(
+pub(crate) async fn claim(
     transaction: &mut Transaction,
     disk: &Arc<SimDisk>,
     bytes: u64,

@@ -4,6 +4,7 @@
 //! | part | what it is for |
 //! |---|---|
 //! | [`SimDisk`] | runs the workload; records a [`Trace`]; injects the faults of a [`FaultPlan`] |
+//! | [`ShortTransfers`] | the same disk behind calls that do less than they are asked for |
 //! | [`CutWalker`] | goes through the trace and gives a [`Cut`] for every instant at which power may fail |
 //! | [`Cut`] | the durable image of that instant and the writes that may or may not have reached the medium |
 //! | [`Choice`] | one state out of these, as one line of text |
@@ -17,6 +18,7 @@ mod footprint;
 mod hash;
 mod layer;
 mod pending;
+mod short;
 mod sim;
 mod trace;
 mod walker;
@@ -27,6 +29,7 @@ pub use cut::{Cut, Sampling};
 pub use faults::{ErrorCode, Fault, FaultPlan, IoKind, When};
 pub use layer::CowBase;
 pub use pending::PendingWrite;
+pub use short::{Hiccup, ShortTransfers};
 pub use sim::{IoCounts, SimDisk};
 pub use trace::{Event, Trace, purpose_name};
 pub use walker::CutWalker;

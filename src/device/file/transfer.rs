@@ -13,11 +13,20 @@ use std::thread;
 const MAX_REFUSALS: u32 = 64;
 
 /// One positioned system call each; short counts and interruptions are for the caller to handle.
-pub(super) trait PositionedIo {
+///
+/// A backend that can do less than it is asked for implements this, and gets whole transfers from [`read_full`] and
+/// [`write_full`].
+pub trait PositionedIo {
     /// Reads up to `buf.len()` bytes at `offset`; 0 at the end of the file.
+    ///
+    /// # Errors
+    /// What the system says; `Interrupted` and `WouldBlock` ask for the call to be made again.
     fn read_some(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
 
     /// Writes up to `data.len()` bytes at `offset`.
+    ///
+    /// # Errors
+    /// As [`read_some`](Self::read_some).
     fn write_some(&self, offset: u64, data: &[u8]) -> io::Result<usize>;
 }
 
@@ -31,15 +40,21 @@ impl PositionedIo for File {
     }
 }
 
-/// Fills `buf` from `offset`.
-pub(super) fn read_full(io: &impl PositionedIo, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+/// Fills `buf` from `offset`, over short counts, interruptions and, so many times in a row, "try again".
+///
+/// # Errors
+/// [`io::ErrorKind::UnexpectedEof`] when a call reads nothing; other errors as they come.
+pub fn read_full(io: &impl PositionedIo, offset: u64, buf: &mut [u8]) -> io::Result<()> {
     repeat(buf.len(), io::ErrorKind::UnexpectedEof, |done| {
         io.read_some(offset + done as u64, &mut buf[done..])
     })
 }
 
-/// Writes all of `data` at `offset`.
-pub(super) fn write_full(io: &impl PositionedIo, offset: u64, data: &[u8]) -> io::Result<()> {
+/// Writes all of `data` at `offset`, in the same way.
+///
+/// # Errors
+/// [`io::ErrorKind::WriteZero`] when a call writes nothing; other errors as they come.
+pub fn write_full(io: &impl PositionedIo, offset: u64, data: &[u8]) -> io::Result<()> {
     repeat(data.len(), io::ErrorKind::WriteZero, |done| io.write_some(offset + done as u64, &data[done..]))
 }
 

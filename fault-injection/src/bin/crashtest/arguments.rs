@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Exhaustive(ExhaustiveArguments),
     /// Goes back to one state, as printed with a violation: shortens its history and tells the story.
     Replay(ReplayArguments),
+    /// Every fault of the model at every I/O point; writes docs/FAULT-MATRIX.md.
+    Matrix(MatrixArguments),
     /// Plants bugs in a copy of the source, one at a time, and says which oracles catch each.
     Planted(PlantedArguments),
     /// Kills real processes in mid-commit, with SIGKILL.
@@ -126,6 +128,28 @@ pub(crate) struct PlantedArguments {
     /// Writes a page about all of them.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MatrixArguments {
+    /// Everything but the kills of real processes follows from it.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Threads.
+    #[arg(long, default_value_t = default_jobs())]
+    pub(crate) jobs: usize,
+    /// Only these faults: F9,F11.
+    #[arg(long, value_delimiter = ',', value_name = "FAULTS")]
+    pub(crate) only: Vec<String>,
+    /// Real processes to kill, for F1.
+    #[arg(long, default_value_t = 40)]
+    pub(crate) kills: u64,
+    /// Where the page goes: docs/FAULT-MATRIX.md if nothing is said, and nowhere for some of the faults only.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Prints the figures as JSON in place of the page.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

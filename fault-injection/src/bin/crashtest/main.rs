@@ -6,6 +6,7 @@ mod arguments;
 mod campaign;
 mod exhaustive;
 mod kill;
+mod matrix;
 mod planted;
 mod progress;
 mod replay;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Command::Run(run) => campaign::run(&run),
         Command::Exhaustive(bound) => exhaustive::run(&bound),
         Command::Replay(state) => replay::run(&state),
+        Command::Matrix(matrix) => matrix::run(&matrix),
         Command::Planted(bugs) => planted::run(&bugs),
         Command::Kill(kills) => kill::run(&kills),
         Command::KillChild { path, seed } => fault_injection::kill::run_child(&path, seed).map(|()| true),
