@@ -158,7 +158,7 @@ impl CowDisk {
         self.state().read_only = read_only;
     }
 
-    /// Makes the disk one that can reserve space only by writing zeros into holes. Sectors of zeros count as holes.
+    /// Makes the disk one that can reserve space only by writing zeros into holes. File blocks of zeros count as holes.
     pub fn set_rewriting(&self, rewrites: bool) {
         self.state().rewrites = rewrites;
     }
@@ -245,7 +245,7 @@ impl Device for CowDisk {
             if *rewrites {
                 let mut bytes = vec![0; range.len()];
                 layer.read(range, &mut bytes);
-                for hole in holes(&bytes, offset, u64::from(self.sector_bytes)) {
+                for hole in holes(&bytes, offset) {
                     let len = hole.end - hole.start;
                     let zeros = vec![0; to_usize(len)];
                     let rewritten = Some(Arc::from(zeros));

@@ -236,7 +236,7 @@ impl SimDisk {
         self.state().read_only = read_only;
     }
 
-    /// Makes the disk one that can reserve space only by writing zeros into holes. Sectors of zeros count as holes.
+    /// Makes the disk one that can reserve space only by writing zeros into holes. File blocks of zeros count as holes.
     pub fn set_rewriting(&self, rewrites: bool) {
         self.state().rewrites = rewrites;
     }
@@ -375,7 +375,7 @@ impl Device for SimDisk {
         if state.rewrites {
             let mut bytes = vec![0; to_usize(len)];
             state.current.read(to_usize(offset)..to_usize(offset + len), &mut bytes);
-            for hole in holes(&bytes, offset, u64::from(self.sector_bytes)) {
+            for hole in holes(&bytes, offset) {
                 let zeros: Arc<[u8]> = vec![0; to_usize(hole.end - hole.start)].into();
                 let event = state.trace.len();
                 state.pending.write(event, hole.start, &zeros, Purpose::Metadata);

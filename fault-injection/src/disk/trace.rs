@@ -248,17 +248,23 @@ pub(super) fn zeroed_sectors(
     (first..end).filter(move |sector| mix(salt ^ mix(*sector)) & 1 == 0)
 }
 
-/// Runs of whole sectors of zeros in bytes that begin at `offset`, which counts as the start of a sector.
-pub(super) fn holes(bytes: &[u8], offset: u64, sector_bytes: u64) -> Vec<Range<u64>> {
+/// Block size of the file that a simulated disk lies in.
+const FILE_BLOCK_BYTES: u64 = 4096;
+
+/// Runs of whole file blocks of zeros in bytes that begin at `offset`. A block that was ever written with anything but
+/// zeros is data as a whole, as in a file.
+pub(super) fn holes(bytes: &[u8], offset: u64) -> Vec<Range<u64>> {
     let mut runs: Vec<Range<u64>> = Vec::new();
-    let size = usize::try_from(sector_bytes.max(1)).unwrap_or(1);
-    for (sector, start) in bytes.chunks_exact(size).zip((offset..).step_by(size)) {
-        if sector.iter().any(|&byte| byte != 0) {
+    let first = offset.next_multiple_of(FILE_BLOCK_BYTES);
+    let whole = usize::try_from(first - offset).ok().and_then(|skip| bytes.get(skip..)).unwrap_or(&[]);
+    let size = usize::try_from(FILE_BLOCK_BYTES).unwrap_or(1);
+    for (block, start) in whole.chunks_exact(size).zip((first..).step_by(size)) {
+        if block.iter().any(|&byte| byte != 0) {
             continue;
         }
         match runs.last_mut() {
-            Some(run) if run.end == start => run.end += sector_bytes,
-            _ => runs.push(start..start + sector_bytes),
+            Some(run) if run.end == start => run.end += FILE_BLOCK_BYTES,
+            _ => runs.push(start..start + FILE_BLOCK_BYTES),
         }
     }
     runs
@@ -294,5 +300,14 @@ mod tests {
         }
         let zeroed = zeroed_sectors(0, 1 << 20, 5, 512).count();
         assert!((900..1150).contains(&zeroed), "{zeroed}");
+    }
+
+    #[test]
+    fn holes_are_whole_blocks_of_zeros() {
+        let mut bytes = vec![0; 5 * 4096];
+        bytes[2 * 4096 + 7] = 1;
+        assert_eq!(holes(&bytes, 8192), [8192..16384, 20480..28672]);
+        assert_eq!(holes(&bytes[512..], 8704), [12288..16384, 20480..28672]);
+        assert_eq!(holes(&[], 0), []);
     }
 }

@@ -150,6 +150,9 @@ pub(crate) struct MatrixArguments {
     /// Prints the figures as JSON in place of the page.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Writes a page about the run: HTML, with everything in it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use fault_injection::allocator::proof::{Proof, prove_oracles};
 use fault_injection::allocator::{Shape, Subject};
 use fault_injection::campaign::chain::{Settings, run_chains};
+use fault_injection::campaign::matrix;
 use fault_injection::harness::{Policy, Tally};
 use fault_injection::kill::{KillOptions, run_kills};
 use fault_injection::report::MatrixRow;
@@ -14,7 +15,7 @@ use fault_injection::rng::Rng;
 use crate::arguments::RunArguments;
 use crate::progress::Progress;
 use crate::replay;
-use crate::report::{self, Material};
+use crate::report::{self, Material, matrix_rows};
 use crate::summary::Summary;
 
 /// The store of a chain.
@@ -46,9 +47,12 @@ pub(crate) fn tell_first(settings: &Settings, tally: &Tally) {
     }
 }
 
-/// The fault matrix of this build, for the page.
-fn matrix_for_report(_arguments: &RunArguments) -> Vec<MatrixRow> {
-    Vec::new()
+/// The fault matrix at a few points of each fault, for the page; `crashtest matrix` has them all.
+fn matrix_for_report(arguments: &RunArguments) -> Vec<MatrixRow> {
+    const STRIDE: usize = 23;
+    let settings =
+        matrix::Settings { jobs: arguments.jobs, ..matrix::Settings::brief(arguments.seed, STRIDE) };
+    matrix_rows(&matrix::run(&settings, &|_, _, _, _| {}))
 }
 
 /// Runs the campaign. Returns whether no rule was broken.

@@ -1,12 +1,18 @@
 //! `crashtest matrix`.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use fault_injection::campaign::matrix::{FAULTS, FaultNumber, Row, Settings, page, run as run_matrix, title};
+use fault_injection::campaign::chain;
+use fault_injection::campaign::matrix::{
+    FAULTS, FaultNumber, Row, Settings, Sheet, page, run as run_matrix, title,
+};
+use fault_injection::harness::Tally;
 use serde::Serialize;
 
 use crate::arguments::MatrixArguments;
+use crate::campaign::proven;
+use crate::report::{self, Material, matrix_rows};
 
 #[derive(Debug, Serialize)]
 struct Figures {
@@ -49,6 +55,9 @@ pub(crate) fn run(arguments: &MatrixArguments) -> Result<bool, String> {
         print!("{text}");
     }
     write(arguments, &text)?;
+    if let Some(path) = &arguments.report {
+        report(arguments, path, &sheet)?;
+    }
     for line in sheet.lines() {
         println!(
             "silent: {line}; again: crashtest matrix --seed {} --only F{}",
@@ -73,6 +82,22 @@ fn write(arguments: &MatrixArguments, text: &str) -> Result<(), String> {
     std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     eprintln!("written to {}", path.display());
     Ok(())
+}
+
+/// The HTML page. It has the matrix, and no campaign.
+fn report(arguments: &MatrixArguments, path: &Path, sheet: &Sheet) -> Result<(), String> {
+    let settings = chain::Settings { seed: arguments.seed, operations: chain::OPERATIONS };
+    let material = Material {
+        command: "matrix",
+        settings: &settings,
+        jobs: arguments.jobs,
+        tally: &Tally::new(Duration::ZERO),
+        samples: Vec::new(),
+        proofs: &proven()?,
+        bounds: &[],
+        matrix: matrix_rows(sheet),
+    };
+    report::write(path, material)
 }
 
 fn default_page() -> PathBuf {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use fault_injection::allocator::Subject;
 use fault_injection::allocator::proof::Proof;
 use fault_injection::campaign::chain::{Chain, Settings};
+use fault_injection::campaign::matrix::{FAULTS, Sheet, title};
 use fault_injection::disk::Trace;
 use fault_injection::harness::{
     Address, Class, Counter, Explorer, PHASES, Policy, Run, Source, Tally, phase_name, phase_of,
@@ -96,6 +97,27 @@ fn build(material: Material<'_>) -> Report {
             ),
         ],
     }
+}
+
+/// The rows of a matrix, for the page.
+pub(crate) fn matrix_rows(sheet: &Sheet) -> Vec<MatrixRow> {
+    (1..=FAULTS)
+        .map(|fault| {
+            let row = sheet.row(fault);
+            let apart: Vec<String> =
+                row.apart.iter().map(|(name, count)| format!("{name}: {count}")).collect();
+            MatrixRow {
+                id: format!("F{fault}"),
+                fault: title(fault).to_owned(),
+                points: row.injected(),
+                recovered: row.recovered,
+                detected: row.detected,
+                survived: row.survived,
+                silent: row.silent,
+                remark: if fault == 8 { "no resize yet".to_owned() } else { apart.join("; ") },
+            }
+        })
+        .collect()
 }
 
 /// The counters now.

@@ -14,7 +14,7 @@ use freehold::device::{Device, Purpose};
 use super::metered::Metered;
 use super::samples::{Ending, Sample};
 use super::sheet::{Column, FaultNumber, Sheet};
-use super::trial::{Outcome, Trial, damage, vanishable};
+use super::trial::{Judged, judge_hit, vanishable};
 use super::workloads::Workload;
 use super::world::{Stop, World};
 use super::{Settings, Task};
@@ -23,7 +23,6 @@ use crate::executor;
 use crate::harness::Subject as _;
 use crate::rng::Rng;
 
-const VANISHED: &str = "groups at the end of the journal gone without a trace";
 const OLDER_BYTES: &str =
     "older bytes in a caller's page, after a write of one superblock copy fell on the other";
 const BLOCK: u64 = 4096;
@@ -56,9 +55,6 @@ pub(super) fn tasks(settings: &Settings, loads: &[Arc<Workload>]) -> Vec<Task> {
     }
     tasks
 }
-
-/// What became of a case, and in which way it is weaker than promised.
-type Judged = (Column, Option<&'static str>);
 
 /// A write of the workload, on a disk without faults.
 struct Write {
@@ -137,7 +133,7 @@ const LOOKS: [Look; 4] = [Look::Killed, Look::Closed, Look::KilledLater, Look::C
 fn writes(load: &Workload, fault: FaultNumber, settings: &Settings, sheet: &mut Sheet) -> Result<(), String> {
     let clean = Clean::of(load)?;
     let mut rng = Rng::new(settings.seed).fork_numbered("misdirect", load.number as u64);
-    for (nth, write) in clean.writes.iter().enumerate().step_by(settings.stride) {
+    for (nth, write) in clean.writes.iter().enumerate().step_by(settings.stride.min(40)) {
         let when = || When::kind(IoKind::Write).nth(nth as u64);
         let len = write.range.end - write.range.start;
         let faults: Vec<(FaultPlan, Vec<Range<u64>>, String)> = if fault == 20 {
@@ -211,11 +207,11 @@ impl Case<'_> {
         let trial = world.trial();
         // Bytes that were to go into the caller's pages are the caller's to check.
         let callers = matches!(self.write.purpose, Purpose::CallerDirect | Purpose::CallerCheckpoint);
-        let judged = judge(&trial, callers, device(), vanishable);
+        let judged = judge_hit(&trial, callers, device(), vanishable);
         if self.hits_both_superblocks() && matches!(judged.0, Column::Silent(_)) {
             // The superblock before the last is all that is left. It leads to the same extents, or the store is refused;
             // but bytes that were checkpointed and then written over directly may come out of the journal again.
-            let (column, _) = judge(&trial, true, device(), vanishable);
+            let (column, _) = judge_hit(&trial, true, device(), vanishable);
             return (column, Some(OLDER_BYTES));
         }
         judged
@@ -235,38 +231,6 @@ fn refused(error: &Error) -> Column {
         error if error.is_corruption() => Column::Detected,
         Error::Poisoned { cause } | Error::OutcomeUnknown { cause } => refused(cause),
         error => Column::Silent(format!("the caller was told: {error}")),
-    }
-}
-
-fn judge(trial: &Trial<'_>, callers: bool, device: Arc<dyn Device>, vanishable: usize) -> Judged {
-    let acknowledged = trial.progress.acknowledged;
-    let judged = match callers {
-        false => trial.judge(device, damage(vanishable)),
-        true => extents_only(trial, device, vanishable),
-    };
-    match judged {
-        Ok(Outcome::Opened(found)) if found.steps >= acknowledged => (Column::Recovered, None),
-        Ok(Outcome::Opened(found)) if found.torn_tail => (Column::Detected, None),
-        Ok(Outcome::Opened(_)) => (Column::Recovered, Some(VANISHED)),
-        Ok(Outcome::NotFormatted | Outcome::Refused) => (Column::Detected, None),
-        Err(violation) => (Column::broken(&violation), None),
-    }
-}
-
-/// Judges the extents, and leaves out what their pages hold.
-fn extents_only(
-    trial: &Trial<'_>,
-    device: Arc<dyn Device>,
-    vanishable: usize,
-) -> Result<Outcome, crate::oracle::Violation> {
-    let lowest = trial.history.lowest(trial.progress.acknowledged, damage(vanishable), false);
-    let judged = trial.lenient().judge(device, crate::harness::Damage::LastGroup(usize::MAX))?;
-    match judged {
-        Outcome::Opened(found) if found.steps < lowest && !found.torn_tail => {
-            let message = format!("{} of {} steps are left", found.steps, trial.progress.acknowledged);
-            Err(crate::oracle::Violation::new(crate::oracle::Oracle::Model, message))
-        }
-        judged => Ok(judged),
     }
 }
 
@@ -290,7 +254,7 @@ fn reads(ending: Ending, stride: usize, sheet: &mut Sheet) -> Result<(), String>
         {
             disk.reset();
             let device = Arc::new(Metered::misdirecting(Arc::clone(&disk), nth as u64, from));
-            let (column, weaker) = judge(&sample.trial(), false, device, vanishable);
+            let (column, weaker) = judge_hit(&sample.trial(), false, device, vanishable);
             weaker.iter().for_each(|name| sheet.apart(22, name, 1));
             sheet.enter(22, column, || {
                 format!("store {}, read {nth} ({len} bytes at {offset}) answered from {from}", ending.name())

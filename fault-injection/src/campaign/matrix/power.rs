@@ -199,7 +199,7 @@ fn cut_recoveries(recorded: &Recorded, settings: &Settings, sheet: &mut Sheet) {
     let tally = Tally::new(Duration::from_secs(3600)).going_on();
     let rng = Rng::new(settings.seed).fork(&format!("recoveries {address}"));
     let mut explorer = Explorer::new(subject, run, address.clone(), &policy, rng.seed(), &tally);
-    for position in run.trace.io_points().chain([run.trace.len()]).step_by(settings.stride) {
+    for position in run.trace.io_points().chain([run.trace.len()]).step_by(settings.stride.min(40)) {
         explorer.explore_range(position..position + 1);
     }
     for failure in tally.failures() {

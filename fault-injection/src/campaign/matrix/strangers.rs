@@ -9,7 +9,7 @@ use freehold::journal::{JournalScan, SuperblockPair, scan_journal};
 
 use super::samples::{Ending, Sample, laps};
 use super::sheet::{Column, Sheet};
-use super::trial::{Outcome, damage, vanishable};
+use super::trial::{Outcome, judge_hit, vanishable};
 use super::world::World;
 use super::{Settings, Task};
 use crate::allocator::{Operation, Plan};
@@ -169,20 +169,9 @@ fn foreign_blocks(ending: Ending, stride: usize, sheet: &mut Sheet) -> Result<()
                 let vanishable = vanishable(&disk, std::slice::from_ref(&hit));
                 disk.reset();
                 disk.poke(start as u64, piece).map_err(|error| error.to_string())?;
-                let trial = ours.trial();
-                let column = match trial.judge(Arc::clone(&disk) as Arc<dyn Device>, damage(vanishable)) {
-                    Ok(Outcome::Opened(found)) => {
-                        let gone = !found.whole && !found.torn_tail;
-                        sheet.apart(
-                            24,
-                            "groups at the end of the journal gone without a trace",
-                            u64::from(gone),
-                        );
-                        if found.torn_tail { Column::Detected } else { Column::Recovered }
-                    }
-                    Ok(Outcome::NotFormatted | Outcome::Refused) => Column::Detected,
-                    Err(violation) => Column::broken(&violation),
-                };
+                let device = Arc::clone(&disk) as Arc<dyn Device>;
+                let (column, weaker) = judge_hit(&ours.trial(), false, device, vanishable);
+                weaker.iter().for_each(|name| sheet.apart(24, name, 1));
                 sheet.enter(24, column, || {
                     format!("store {}, {size} bytes at {start} are those of {name}", ending.name())
                 });

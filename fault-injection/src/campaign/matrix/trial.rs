@@ -105,3 +105,38 @@ pub(super) const fn damage(vanishable: usize) -> Damage {
         transactions => Damage::LastGroup(transactions),
     }
 }
+
+/// What became of a case, and in which way it is weaker than promised.
+pub(super) type Judged = (Column, Option<&'static str>);
+
+/// Judges an image that a fault has hit: it is right, or refused, or reported as torn, or it has lost the groups at the
+/// end of the journal that were hit, so many transactions, and no more. With `extents_only`, what the caller's pages hold
+/// does not matter.
+pub(super) fn judge_hit(
+    trial: &Trial<'_>,
+    extents_only: bool,
+    device: Arc<dyn Device>,
+    vanishable: usize,
+) -> Judged {
+    let acknowledged = trial.progress.acknowledged;
+    let least = trial.history.lowest(acknowledged, damage(vanishable), false);
+    let judged = if extents_only {
+        trial.lenient().judge(device, Damage::LastGroup(usize::MAX))
+    } else {
+        trial.judge(device, damage(vanishable))
+    };
+    match judged {
+        Ok(Outcome::Opened(found)) if found.steps >= acknowledged => (Column::Recovered, None),
+        Ok(Outcome::Opened(found)) if found.steps < least => {
+            let message =
+                format!("{} of {acknowledged} steps are left, {least} at least should be", found.steps);
+            (Column::Silent(message), None)
+        }
+        Ok(Outcome::Opened(found)) if found.torn_tail => (Column::Detected, None),
+        Ok(Outcome::Opened(_)) => {
+            (Column::Recovered, Some("groups at the end of the journal gone without a trace"))
+        }
+        Ok(Outcome::NotFormatted | Outcome::Refused) => (Column::Detected, None),
+        Err(violation) => (Column::broken(&violation), None),
+    }
+}
