@@ -161,6 +161,10 @@ pub(super) fn places(disk: &Arc<CowDisk>) -> Option<(u64, Range<u64>)> {
 fn stale_group(disk: &Arc<CowDisk>) -> Option<()> {
     let port = Port::new(Arc::clone(disk) as Arc<dyn Device>, Arc::new(ManualClock::default()), true);
     let pair = SuperblockPair::read(&port).ok()?;
+    if !pair.is_agreed() {
+        // The epoch before may be that of the other copy, which counts when this one is lost: two faults at once.
+        return None;
+    }
     let superblock = pair.current();
     let layout = &superblock.layout;
     let scan = scan_journal(&port, superblock).ok()?;

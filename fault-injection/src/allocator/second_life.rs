@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use freehold::device::Device;
-use freehold::{AllocRequest, Error, ExtentInfo, OpenOptions};
+use freehold::device::{Device, Purpose};
+use freehold::format::{GROUP_HEADER_BYTES, GroupHeader};
+use freehold::{AllocRequest, Allocator, Error, ExtentInfo, OpenOptions};
 
 use super::{Subject, compare};
+use crate::disk::Event;
 use crate::executor;
-use crate::harness::Probe;
+use crate::harness::{Probe, Refusal};
 use crate::oracle::{Oracle, Violation};
 
 fn violation<T>(message: impl Into<String>) -> Result<T, Violation> {
@@ -29,6 +31,7 @@ impl Subject {
             executor::run(transaction.free(&victim.extent))?
                 .map_err(|error| fail("a free failed", &error))?;
         }
+        let mut has_effects = victim.is_some();
         match executor::run(transaction.alloc(AllocRequest::bytes(1).owner(u64::MAX)))? {
             Ok(extent) => {
                 let overlaps = |info: &ExtentInfo| {
@@ -38,15 +41,25 @@ impl Subject {
                     return violation(format!("after recovery, {extent:?} was handed out twice"));
                 }
                 expected.push(ExtentInfo { extent, owner: u64::MAX });
+                has_effects = true;
             }
             Err(Error::NoSpace { .. }) => {}
             Err(error) => return Err(fail("an allocation failed", &error)),
         }
-        executor::run(transaction.commit())?.map_err(|error| fail("a commit failed", &error))?;
+        let committed =
+            executor::run(transaction.commit())?.map_err(|error| fail("a commit failed", &error))?;
+        if let Some(used) = last_lsn_on_disk(probe).filter(|used| has_effects && committed.lsn <= *used) {
+            return violation(format!(
+                "LSN {} is given out again: up to {used} are on the disk",
+                committed.lsn
+            ));
+        }
         if victim.is_some() {
             expected.remove(0);
         }
         expected.sort_by_key(|info| info.extent.offset);
+        counters_hold(store, &expected)?;
+        every_page_is_reachable(store)?;
         executor::run(store.close())?.map_err(|error| fail("closing failed", &error))?;
         let device = Arc::clone(probe.disk) as Arc<dyn Device>;
         let (again, report) = executor::run(OpenOptions::new().open_device(device))?
@@ -59,5 +72,52 @@ impl Subject {
             return violation(format!("after an orderly end: {extents:?} in place of {expected:?}"));
         }
         Ok(())
+    }
+}
+
+/// The highest LSN of the groups that were issued and whose headers are on the disk, dropped tails included.
+fn last_lsn_on_disk(probe: &Probe<'_, Subject>) -> Option<u64> {
+    let layout = probe.store.allocator.layout();
+    let image = probe.image.bytes();
+    let issued = probe.run.trace.events().iter().filter_map(|event| match event {
+        Event::Write { offset, data, purpose: Purpose::Journal } => {
+            let start = usize::try_from(*offset).ok()?;
+            let header = data.get(..GROUP_HEADER_BYTES)?;
+            let is_there = image.get(start..start + GROUP_HEADER_BYTES) == Some(header);
+            let position = u64::from_le_bytes(*header.get(24..)?.first_chunk()?);
+            GroupHeader::peek(header, position, layout.ring_bytes()).filter(|_| is_there)
+        }
+        _ => None,
+    });
+    issued.map(|header| header.last_lsn()).max()
+}
+
+/// Counters in memory, after work.
+fn counters_hold(store: &Allocator, expected: &[ExtentInfo]) -> Result<(), Violation> {
+    let stats = store.stats();
+    if stats.reserved_bytes != 0 || stats.pending_bytes != 0 {
+        let message = format!("after recovery and a commit, space is held by nobody: {stats:?}");
+        return Err(Violation::new(Oracle::Conduct, message));
+    }
+    compare::check_counters(store, expected).map_err(|refusal| match refusal {
+        Refusal::Broken(violation) => violation,
+        refusal => Violation::new(Oracle::Recount, format!("after recovery and a commit: {refusal:?}")),
+    })
+}
+
+/// Whoever asks for single pages gets all that are said to be free. Nothing is committed.
+fn every_page_is_reachable(store: &Allocator) -> Result<(), Violation> {
+    let mut transaction = store.begin();
+    // A store that never says no is not asked for ever.
+    for _ in 0..store.layout().page_count() {
+        match executor::run(transaction.alloc(AllocRequest::bytes(1)))? {
+            Ok(_) => {}
+            Err(Error::NoSpace { .. }) => break,
+            Err(error) => return Err(fail("an allocation failed", &error)),
+        }
+    }
+    match store.stats().free_bytes {
+        0 => Ok(()),
+        free => violation(format!("after recovery and a commit, {free} free bytes cannot be had")),
     }
 }

@@ -93,6 +93,8 @@ fn plant(arguments: &PlantedArguments, root: &Path, directory: &Path, patch: &Pa
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     build.args(["build", "--release", "--quiet", "--locked", "--bin", "crashtest"]);
     build.current_dir(&copy).env("CARGO_TARGET_DIR", &target);
+    // Each bug changes a few lines.
+    build.env("CARGO_INCREMENTAL", "1").env("CARGO_PROFILE_RELEASE_DEBUG", "0");
     succeed(&mut build, &format!("{name} does not build"))?;
 
     let program = target.join("release/crashtest");
