@@ -63,7 +63,14 @@ async fn check_content(image: Vec<u8>, clean: bool) {
 
 #[tokio::test]
 async fn images_of_version_1_are_readable() {
-    for (name, clean) in [("v1-clean.img", true), ("v1-needs-replay.img", false)] {
+    let images = [
+        ("v1-clean.img", true),
+        ("v1-needs-replay.img", false),
+        // From when each opening added one to the epoch.
+        ("v1-counted-epochs-clean.img", true),
+        ("v1-counted-epochs-needs-replay.img", false),
+    ];
+    for (name, clean) in images {
         check_content(std::fs::read(path(name)).unwrap(), clean).await;
     }
 }
