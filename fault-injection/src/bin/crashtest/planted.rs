@@ -173,7 +173,7 @@ impl Bug {
 fn document(bugs: &[Bug], arguments: &PlantedArguments) -> String {
     let mut page = String::from(
         "# Planted bugs\n\n\
-         A harness that has caught nothing has shown nothing. Each of these bugs was shipped by some system; each is a small patch in\n\
+         A harness that has caught nothing has shown nothing. Most of these bugs were shipped by some system, the others are of a kind that was; each is a small patch in\n\
          `fault-injection/planted`. `crashtest planted` applies it to a copy of the source, builds it and runs the campaign. This page is \
          written by\n\n",
     );
