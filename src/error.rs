@@ -61,7 +61,7 @@ pub enum Structure {
     JournalGroup,
     /// A block of checksums over other metadata blocks.
     ChecksumTree,
-    /// Frontier and free-list heads.
+    /// The frontier.
     AllocatorState,
     /// A segment record.
     SegmentRecord,
@@ -69,6 +69,8 @@ pub enum Structure {
     Bitmap,
     /// An extent's header.
     PageHeader,
+    /// The head of a region of items.
+    Region,
 }
 
 impl fmt::Display for Structure {
@@ -82,7 +84,17 @@ impl fmt::Display for Structure {
             Self::SegmentRecord => "segment record",
             Self::Bitmap => "bitmap",
             Self::PageHeader => "page header",
+            Self::Region => "region head",
         })
+    }
+}
+
+/// What to do about a store of another version.
+fn advice(found: u32, supported: u32) -> &'static str {
+    if found > supported {
+        "use a newer build"
+    } else {
+        "it is from before the first release: copy its data out with the build that made it"
     }
 }
 
@@ -125,11 +137,11 @@ pub enum Error {
     },
 
     /// The store was written by a format version that this build does not know.
-    #[error("the store has format version {found}, this build reads up to {supported}; use a newer build")]
+    #[error("the store has format version {found}, this build reads version {supported}; {}", advice(*.found, *.supported))]
     UnsupportedVersion {
         /// The version in the superblock.
         found: u32,
-        /// The newest version that this build reads.
+        /// The version that this build reads.
         supported: u32,
     },
 
@@ -206,6 +218,21 @@ pub enum Error {
         reason: &'static str,
     },
 
+    /// An extent cannot be given this length where it is.
+    #[error("the extent at offset {offset} cannot become {len} bytes long: {reason}")]
+    CannotResize {
+        /// Offset of the extent in bytes.
+        offset: u64,
+        /// Length asked for in bytes.
+        len: u64,
+        /// What is in the way.
+        reason: &'static str,
+    },
+
+    /// What was asked of an allocation contradicts itself.
+    #[error("invalid request: {0}")]
+    InvalidRequest(&'static str),
+
     /// The transaction can never fit into the journal.
     #[error("the transaction needs up to {needed} bytes of journal, {max} can be had at most; split it")]
     TransactionTooLarge {
@@ -257,6 +284,8 @@ impl Error {
             Self::NoSpace { .. } => "no_space",
             Self::NotAllocated { .. } => "not_allocated",
             Self::InvalidExtent { .. } => "invalid_extent",
+            Self::CannotResize { .. } => "cannot_resize",
+            Self::InvalidRequest(_) => "invalid_request",
             Self::TransactionTooLarge { .. } => "transaction_too_large",
             Self::Poisoned { .. } => "poisoned",
             Self::OutcomeUnknown { .. } => "outcome_unknown",

@@ -31,7 +31,8 @@ impl Target<'_> {
     }
 
     fn place(&self, extent: usize) -> (u32, u32) {
-        self.layout.page_at(self.extents[extent].offset).unwrap()
+        let offset = self.extents[extent].offset;
+        self.layout.page_at(offset - offset % 4096).unwrap()
     }
 
     fn bit(&mut self, segment: u32, page: u32, set: bool) {
@@ -75,14 +76,19 @@ fn kinds(report: &CheckReport) -> BTreeSet<&'static str> {
     report.errors.iter().map(|error| error.kind.name()).collect()
 }
 
-/// A store with two segments in use: the first one partly, by three extents, the other one wholly.
+/// Which of the extents is an item, and which a span of two segments with a tail.
+const ITEM: usize = 4;
+const SPAN: usize = 5;
+
+/// A store with a segment that is partly in use by three extents, one that is full, one of items, and a span.
 async fn store(path: &Path) -> Vec<Extent> {
     FormatOptions::new().page_bytes(4096).segment_bytes(128 << 10).create(path, 1 << 20).await.unwrap();
     let store = Allocator::open(path).await.unwrap();
     let mut extents = Vec::new();
-    for bytes in [4096, 8192, 128 << 10, 4096] {
+    for bytes in [4096, 8192, 128 << 10, 4096, 100, 300_000] {
         let mut txn = store.begin();
-        extents.push(txn.alloc(AllocRequest::bytes(bytes).owner(bytes)).await.unwrap());
+        let owner = if bytes == 100 { 0 } else { bytes };
+        extents.push(txn.alloc(AllocRequest::bytes(bytes).owner(owner)).await.unwrap());
         txn.commit().await.unwrap();
     }
     store.close().await.unwrap();
@@ -122,9 +128,9 @@ type Case = (&'static str, &'static [&'static str], fn(&mut Target<'_>));
 const CASES: &[Case] = &[
     ("nothing", &[], |t| t.record(t.layout.first_segment(), |_| {})),
     ("a page in use that nobody owns", &["count", "leaked"], |t| {
-        let (segment, page) = t.place(1);
-        // Behind an extent of two pages, with which all pages in front of it are in use.
-        let page = page + 2;
+        let (segment, page) = t.place(3);
+        // Behind the last extent of the segment, with which all pages in front of it are in use.
+        let page = page + 1;
         t.bit(segment, page, true);
     }),
     ("an extent with a free page", &["count", "page_header"], |t| {
@@ -151,7 +157,7 @@ const CASES: &[Case] = &[
     }),
     ("two owners", &["count", "overlap"], |t| {
         let (segment, page) = t.place(1);
-        let header = PageHeader { pages: 1, kind: HeaderKind::Buddy, owner: 9, generation: 1 };
+        let header = PageHeader { pages: 1, kind: HeaderKind::Extent, owner: 9, generation: 1, slack: 0 };
         t.header(segment, page + 1, header);
     }),
     ("a header from the future", &["generation"], |t| {
@@ -165,29 +171,81 @@ const CASES: &[Case] = &[
     }),
     ("a wrong count of pages", &["count"], |t| t.record(t.place(0).0, |record| record.used_pages -= 1)),
     ("a wrong count of extents", &["count"], |t| t.record(t.place(0).0, |record| record.extents += 1)),
-    ("a wrong class", &["class", "free_list"], |t| t.record(t.place(0).0, |record| record.class = Some(0))),
-    ("a role that was lost", &["role"], |t| t.record(t.place(2).0, |record| record.role = Role::Unused)),
+    ("a wrong class", &["class"], |t| t.record(t.place(0).0, |record| record.class = Some(0))),
+    ("a full segment with a class", &["class"], |t| t.record(t.place(2).0, |record| record.class = Some(0))),
+    ("a role that was lost", &["count", "role"], |t| {
+        t.record(t.place(2).0, |record| {
+            *record = SegmentRecord { generation: record.generation, ..SegmentRecord::default() };
+        });
+    }),
     ("a record of an unknown role", &["segment_record"], |t| {
         let (segment, _) = t.place(2);
-        t.bytes(t.layout.record_place(segment), vec![0xee; 64]);
+        t.bytes(t.layout.record_place(segment), vec![0xee; SEGMENT_RECORD_BYTES]);
     }),
-    ("a link back to nowhere", &["free_list"], |t| {
-        let (segment, _) = t.place(0);
-        t.record(segment, |record| record.previous = Some(segment + 1));
+    ("a wrong sum of slack", &["count"], |t| t.record(t.place(0).0, |record| record.slack_bytes += 1)),
+    ("a region that is gone", &["count", "leaked"], |t| {
+        let (segment, page) = t.place(ITEM);
+        t.header(segment, page, PageHeader::default());
     }),
-    ("a circle", &["free_list"], |t| {
-        let (segment, _) = t.place(0);
-        t.record(segment, |record| record.next = Some(segment));
+    ("a region with another checksum", &["region"], |t| {
+        let (segment, page) = t.place(ITEM);
+        let header = t.extent_header(ITEM);
+        t.header(segment, page, PageHeader { owner: header.owner ^ 1 << 40, ..header });
     }),
-    ("a link beyond the device", &["free_list"], |t| {
-        t.record(t.place(0).0, |record| record.next = Some(4_000_000_000));
+    ("a region with another number of items", &["region"], |t| {
+        let (segment, page) = t.place(ITEM);
+        let header = t.extent_header(ITEM);
+        t.header(segment, page, PageHeader { owner: header.owner + (1 << 16), ..header });
     }),
-    ("a full segment that is linked", &["free_list"], |t| {
-        let (segment, _) = t.place(0);
-        t.record(t.place(2).0, |record| record.next = Some(segment));
+    ("a region of a class that cannot be", &["page_header"], |t| {
+        let (segment, page) = t.place(ITEM);
+        let header = t.extent_header(ITEM);
+        t.header(segment, page, PageHeader { owner: header.owner | 0xff, ..header });
     }),
-    ("a list that lost its head", &["free_list"], |t| t.state(|state| state.heads = Default::default())),
-    ("a list of a class that cannot be", &["free_list"], |t| t.state(|state| state.heads[18] = Some(1))),
+    ("a wrong count of items", &["count"], |t| t.record(t.place(ITEM).0, |record| record.extents += 1)),
+    ("wrong bytes in items", &["count"], |t| t.record(t.place(ITEM).0, |record| record.item_bytes += 2)),
+    ("wrong room for items", &["count"], |t| t.record(t.place(ITEM).0, |record| record.capacity_bytes += 2)),
+    ("wrong open classes", &["class"], |t| t.record(t.place(ITEM).0, |record| record.open_classes ^= 1)),
+    ("a region in a segment of extents", &["count", "role"], |t| {
+        t.record(t.place(ITEM).0, |record| {
+            *record = SegmentRecord {
+                role: Role::Extent,
+                class: Some(5),
+                item_bytes: 0,
+                capacity_bytes: 0,
+                open_classes: 0,
+                ..*record
+            };
+        });
+    }),
+    ("a span that is too short", &["span"], |t| {
+        t.record(t.place(SPAN).0, |record| record.capacity_bytes -= 1)
+    }),
+    ("a span beyond the frontier", &["span"], |t| {
+        t.record(t.place(SPAN).0, |record| record.capacity_bytes = 1000);
+    }),
+    ("a role inside a span", &["count", "span"], |t| {
+        t.record(t.place(SPAN).0 + 1, |record| {
+            *record = SegmentRecord {
+                role: Role::Extent,
+                class: Some(4),
+                generation: 1,
+                used_pages: 1,
+                extents: 1,
+                ..SegmentRecord::default()
+            };
+        });
+    }),
+    ("a span without a header", &["span"], |t| t.header(t.place(SPAN).0, 0, PageHeader::default())),
+    ("a tail without a span", &["span"], |t| {
+        let (segment, _) = t.place(SPAN);
+        t.header(
+            segment + 2,
+            0,
+            PageHeader { owner: 0, generation: 1, kind: HeaderKind::SpanTail, pages: 11, slack: 0 },
+        );
+    }),
+    ("a tail that is gone", &["leaked"], |t| t.header(t.place(SPAN).0 + 2, 0, PageHeader::default())),
     ("a frontier beyond the device", &["allocator_state"], |t| t.state(|state| state.frontier = 1_000_000)),
     ("a frontier that went back", &["frontier"], |t| {
         let (segment, _) = t.place(2);
@@ -208,7 +266,8 @@ async fn every_contradiction_is_found() {
     let extents = store(&original).await;
     let whole = check(read_only(&original), &mut |_| {}).unwrap();
     assert!(whole.ok && whole.warnings.is_empty(), "{whole:?}");
-    assert_eq!((whole.extents, whole.leaked_bytes, whole.allocated_bytes), (4, 0, (4 + 8 + 128 + 4) << 10));
+    let bytes: u64 = extents.iter().map(|extent| extent.len).sum();
+    assert_eq!((whole.extents, whole.leaked_bytes, whole.allocated_bytes), (6, 0, bytes));
 
     for (what, expected, act) in CASES {
         for close in [false, true] {

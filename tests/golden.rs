@@ -1,5 +1,6 @@
-//! Goal: stores of every version of the format stay readable, and the same steps give the same bytes. Method: images of
-//! each version lie in `tests/golden`; they are opened, and those of the current version are also made again.
+//! Goal: stores of every released version of the format stay readable, those of version 1, which never was, are refused
+//! by name, and the same steps give the same bytes. Method: images of each version lie in `tests/golden`; they are opened,
+//! and those of the current version are also made again.
 //!
 //! `FREEHOLD_WRITE_GOLDEN=1 cargo test --test golden` writes the images of the current version, after a change of version.
 
@@ -12,12 +13,12 @@
 )]
 
 use freehold::device::{ManualClock, MemoryDevice};
-use freehold::{AllocRequest, Allocator, Extent, ExtentInfo, FormatOptions, OpenOptions};
+use freehold::{AllocRequest, Allocator, Error, Extent, ExtentInfo, FormatOptions, OpenOptions};
 use futures_util::TryStreamExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-const LEN: usize = 256 << 10;
+const LEN: usize = 512 << 10;
 
 /// The steps behind the images. Extents a and c stay, b is freed.
 async fn make(close: bool) -> Vec<u8> {
@@ -37,6 +38,10 @@ async fn make(close: bool) -> Vec<u8> {
     txn.free(&b).await.unwrap();
     txn.alloc(AllocRequest::bytes(16384).owner(0xc)).await.unwrap();
     txn.write(&a, 4100, b"changed").await.unwrap();
+    for bytes in [100, 70_000, 20_000] {
+        txn.alloc(AllocRequest::bytes(bytes).owner(bytes)).await.unwrap();
+    }
+    txn.alloc(AllocRequest::bytes(16_384).power_of_two().owner(0xd)).await.unwrap();
     txn.commit().await.unwrap();
     if close {
         store.close().await.unwrap();
@@ -55,29 +60,41 @@ async fn check_content(image: Vec<u8>, clean: bool) {
     assert_eq!((report.was_clean, report.transactions), (clean, if clean { 0 } else { 1 }));
     let extents: Vec<ExtentInfo> = store.extents().try_collect().await.unwrap();
     let owners: Vec<(u64, u64)> = extents.iter().map(|info| (info.owner, info.extent.len)).collect();
-    assert_eq!(owners, [(0xa, 8192), (0xc, 16384)]);
+    assert_eq!(
+        owners,
+        [(0xa, 8192), (0xc, 16384), (20_000, 20_480), (100, 104), (70_000, 73_728), (0xd, 16384)]
+    );
     let a: Extent = extents[0].extent;
     assert_eq!(store.read_at(&a, 0, 16).await.unwrap(), b"written directly");
     assert_eq!(store.read_at(&a, 4096, 19).await.unwrap(), b"throchanged journal");
 }
 
 #[tokio::test]
-async fn images_of_version_1_are_readable() {
-    let images = [
-        ("v1-clean.img", true),
-        ("v1-needs-replay.img", false),
-        // From when each opening added one to the epoch.
-        ("v1-counted-epochs-clean.img", true),
-        ("v1-counted-epochs-needs-replay.img", false),
-    ];
-    for (name, clean) in images {
+async fn images_of_version_1_are_refused_by_name() {
+    for name in [
+        "v1-clean.img",
+        "v1-needs-replay.img",
+        "v1-counted-epochs-clean.img",
+        "v1-counted-epochs-needs-replay.img",
+    ] {
+        let image = std::fs::read(path(name)).unwrap();
+        let device = Arc::new(MemoryDevice::from_image(image, 512, 512));
+        let error = OpenOptions::new().open_device(device).await.unwrap_err();
+        assert!(matches!(error, Error::UnsupportedVersion { found: 1, supported: 2 }), "{name}: {error}");
+        assert!(error.to_string().contains("before the first release"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn images_of_version_2_are_readable() {
+    for (name, clean) in [("v2-clean.img", true), ("v2-needs-replay.img", false)] {
         check_content(std::fs::read(path(name)).unwrap(), clean).await;
     }
 }
 
 #[tokio::test]
 async fn the_same_steps_give_the_same_bytes() {
-    for (name, close) in [("v1-clean.img", true), ("v1-needs-replay.img", false)] {
+    for (name, close) in [("v2-clean.img", true), ("v2-needs-replay.img", false)] {
         let image = make(close).await;
         assert_eq!(image, make(close).await, "two runs differ");
         if std::env::var_os("FREEHOLD_WRITE_GOLDEN").is_some() {

@@ -7,7 +7,6 @@ use super::extent::{Extent, ExtentInfo};
 use super::handle::{Allocator, Inner};
 use crate::device::{read_through, write_through};
 use crate::error::{Error, Result};
-use crate::journal::BlockId;
 
 /// Checkpoints after which a block that is locked must have left the journal. One does; more than a few are a defect, and
 /// better an error than a loop without end.
@@ -23,31 +22,13 @@ pub struct DataTicket {
 }
 
 impl Inner {
-    /// Has the header block of an extent in memory, so that it can be looked at under the core lock.
-    pub(super) async fn warm_header(self: &Arc<Self>, offset: u64) -> Result<()> {
-        let leaf = self.header_leaf(&self.core(), offset);
-        let Some(leaf) = leaf else { return Ok(()) };
-        if self.journal.overlay().contains(BlockId::Metadata(leaf.0)) {
-            return Ok(());
-        }
-        self.offload(move |inner| inner.journal.read_leaf(leaf).map(drop)).await
-    }
-
     /// Reads a range of the device as the journal has it.
     pub(super) async fn read_range(self: &Arc<Self>, offset: u64, len: usize) -> Result<Vec<u8>> {
         if len == 0 {
             return Ok(Vec::new());
         }
         // Blocks in the overlay are looked at first: one that is not there any more is in place by then.
-        let block_bytes = u64::from(self.layout().block_bytes());
-        let mut journaled = Vec::new();
-        if self.journal.overlay().caller_blocks() > 0 {
-            for block in offset / block_bytes..(offset + len as u64).div_ceil(block_bytes) {
-                if let Some(content) = self.journal.overlay().get(BlockId::Caller(block)) {
-                    journaled.push((block * block_bytes, content));
-                }
-            }
-        }
+        let journaled = self.journaled_blocks(offset, len);
         let mut bytes = read_through(Arc::clone(self.journal.port()), offset, len, ()).await?;
         for (start, content) in journaled {
             overlay_bytes(&mut bytes, offset, start, &content);
@@ -79,13 +60,17 @@ impl Allocator {
     /// valid; I/O errors, which concern this call only.
     pub async fn read_at(&self, extent: &Extent, offset: u64, len: usize) -> Result<Vec<u8>> {
         self.inner.journal.check_alive()?;
-        self.inner.warm_header(extent.offset).await?;
-        self.inner.check_access(&self.inner.core(), extent, offset, len as u64)?;
-        self.inner.read_range(extent.offset + offset, len).await
+        self.inner.ask(|inner, core| inner.check_access(core, extent, offset, len as u64)).await?;
+        let mut bytes = self.inner.read_range(extent.offset + offset, len).await?;
+        self.inner.overlay_item(extent, offset, &mut bytes);
+        Ok(bytes)
     }
 
     /// Writes `data` at `offset` within an extent, past the journal. Not durable by itself: a commit of the
     /// transaction that allocated the extent waits for it, and any other can be told to ([`Transaction::after`]).
+    ///
+    /// Items smaller than a page share their sectors with others, so that their bytes go through the journal: with the
+    /// transaction that allocated the item, or in one of their own, which is durable when the call returns.
     ///
     /// Overlapping writes take effect one after the other. When the journal still holds changes of the same
     /// blocks, a checkpoint runs first (rule 4).
@@ -101,8 +86,10 @@ impl Allocator {
         if inner.journal.port().is_read_only() {
             return Err(Error::ReadOnly);
         }
-        inner.warm_header(extent.offset).await?;
-        inner.check_access(&inner.core(), extent, offset, len)?;
+        inner.ask(|inner, core| inner.check_access(core, extent, offset, len)).await?;
+        if inner.is_item(extent) {
+            return self.write_item(extent, offset, data).await;
+        }
         if len == 0 {
             return Ok(DataTicket { epoch: inner.journal.epoch(), number: 0 });
         }
@@ -118,8 +105,7 @@ impl Allocator {
             return Err(Error::Internal("checkpoints leave a block of the caller in the journal"));
         }
         // The wait may have been long.
-        inner.warm_header(extent.offset).await?;
-        inner.check_access(&inner.core(), extent, offset, len)?;
+        inner.ask(|inner, core| inner.check_access(core, extent, offset, len)).await?;
 
         let number = Arc::new(AtomicU64::new(0));
         let on_written = {
@@ -134,10 +120,27 @@ impl Allocator {
                     // Two writes may get here in the other order.
                     reserved.data_number = reserved.data_number.max(completed);
                 }
+                if let Some(resized) = core.resized.get_mut(&extent.offset)
+                    && resized.extent == extent
+                {
+                    resized.data_number = resized.data_number.max(completed);
+                }
             }
         };
         write_through(Arc::clone(inner.journal.port()), start, data, guard, on_written).await?;
         Ok(DataTicket { epoch: inner.journal.epoch(), number: number.load(Ordering::Acquire) })
+    }
+
+    /// Writes into an item: see [`write_at`](Self::write_at).
+    async fn write_item(&self, extent: &Extent, offset: u64, data: &[u8]) -> Result<DataTicket> {
+        let durable = DataTicket { epoch: self.inner.journal.epoch(), number: 0 };
+        if self.inner.stage_in_item(extent, offset, data)? {
+            return Ok(durable);
+        }
+        let mut transaction = self.begin();
+        transaction.write(extent, offset, data).await?;
+        transaction.commit().await?;
+        Ok(durable)
     }
 
     /// Makes every direct write that has completed durable.
@@ -152,24 +155,44 @@ impl Allocator {
     /// [`Error::NotAllocated`] when one started there and was freed, [`Error::InvalidExtent`] when none ever did.
     pub async fn extent_at(&self, offset: u64) -> Result<ExtentInfo> {
         self.inner.journal.check_alive()?;
-        if let Some((segment, _)) = self.inner.layout().page_at(offset) {
-            self.inner.ensure_loaded(segment).await?;
-        }
-        self.inner.warm_header(offset).await?;
-        self.inner.find_at(&self.inner.core(), offset)
+        self.inner.ask(|inner, core| inner.find_at(core, offset)).await
     }
 }
 
 impl Inner {
+    /// Whether a handle is that of an item smaller than a page.
+    pub(super) fn is_item(&self, extent: &Extent) -> bool {
+        !extent.len.is_multiple_of(self.layout().page_bytes().into())
+    }
+
+    /// Keeps bytes for an item until its transaction commits. False if the item is committed already.
+    pub(super) fn stage_in_item(&self, extent: &Extent, offset: u64, data: &[u8]) -> Result<bool> {
+        let mut core = self.core();
+        let reserved = core.reserved.get_mut(&extent.offset).filter(|reserved| reserved.extent == *extent);
+        let Some(reserved) = reserved else { return Ok(false) };
+        if reserved.sealed {
+            let reason = "its transaction is being committed";
+            return Err(Error::InvalidExtent { offset: extent.offset, len: extent.len, reason });
+        }
+        reserved.writes.push((extent.offset + offset, data.to_vec()));
+        Ok(true)
+    }
+
+    /// Puts what was written into an item that is not committed over bytes read from `offset` within it.
+    pub(super) fn overlay_item(&self, extent: &Extent, offset: u64, bytes: &mut [u8]) {
+        if !self.is_item(extent) {
+            return;
+        }
+        if let Some(reserved) = self.find_reserved(&self.core(), extent) {
+            for (start, content) in &reserved.writes {
+                overlay_bytes(bytes, extent.offset + offset, *start, content);
+            }
+        }
+    }
+
     /// The whole blocks under a range, for locking.
     pub(super) fn block_range(&self, offset: u64, len: u64) -> std::ops::Range<u64> {
         let block = u64::from(self.layout().block_bytes());
         offset / block * block..(offset + len).next_multiple_of(block)
-    }
-
-    /// Loads the bitmap of a segment below the frontier.
-    pub(super) async fn ensure_loaded(self: &Arc<Self>, segment: u32) -> Result<()> {
-        let missing = self.core().space.segment(segment).is_some_and(|segment| segment.maps.is_none());
-        if missing { self.offload(move |inner| inner.load_segment(segment)).await } else { Ok(()) }
     }
 }

@@ -1,6 +1,7 @@
 //! What an allocation returns, and what it is asked for.
 
-/// Space that was handed out. Both ends are aligned to pages; the caller keeps it, in its own index say.
+/// Space that was handed out: whole pages, or an item smaller than a page, whose bytes go through
+/// [`Transaction::write`](crate::Transaction::write). The caller keeps it, in its own index say.
 ///
 /// The generation tells this extent from others that lie, or lay, at the same offset: a stale handle is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,22 +66,89 @@ pub struct ExtentInfo {
 }
 
 /// What to allocate. A plain number of bytes converts into one.
+///
+/// The size picks the role: up to half a page an item of a slab, up to a segment a run of pages exactly as long as
+/// needed, beyond that a span of segments.
+///
+/// ```
+/// # use freehold::AllocRequest;
+/// let blob = AllocRequest::bytes(70_000).owner(42);
+/// let scattered = AllocRequest::bytes(70_000).max_extents(8);
+/// let mapped = AllocRequest::bytes(2 << 20).power_of_two();
+/// # let _ = (blob, scattered, mapped);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct AllocRequest {
     pub(super) bytes: u64,
     pub(super) owner: u64,
+    pub(super) align_bytes: u64,
+    pub(super) power_of_two: bool,
+    pub(super) max_extents: u32,
+    pub(super) near: Option<Extent>,
+    pub(super) group: Option<u32>,
+    pub(super) at: Option<u64>,
 }
 
 impl AllocRequest {
+    /// The most extents that one allocation may be given.
+    pub const MAX_EXTENTS: u32 = 8;
+
     /// At least `bytes` bytes.
     pub const fn bytes(bytes: u64) -> Self {
-        Self { bytes, owner: 0 }
+        Self {
+            bytes,
+            owner: 0,
+            align_bytes: 1,
+            power_of_two: false,
+            max_extents: 1,
+            near: None,
+            group: None,
+            at: None,
+        }
     }
 
     /// With this tag, which is stored with the extent and listed with it.
     pub const fn owner(mut self, owner: u64) -> Self {
         self.owner = owner;
+        self
+    }
+
+    /// Starting at a multiple of so many bytes, a power of two, at most a segment. Never an item.
+    pub const fn align(mut self, bytes: u64) -> Self {
+        self.align_bytes = bytes;
+        self
+    }
+
+    /// A power of two of pages, aligned to its length: role `buddy`.
+    pub const fn power_of_two(mut self) -> Self {
+        self.power_of_two = true;
+        self
+    }
+
+    /// In up to so many extents when no run is long enough, see
+    /// [`alloc_extents`](crate::Transaction::alloc_extents); from 1, the default, to
+    /// [`MAX_EXTENTS`](Self::MAX_EXTENTS).
+    pub const fn max_extents(mut self, count: u32) -> Self {
+        self.max_extents = count;
+        self
+    }
+
+    /// Best right behind this extent, else in its segment. A hint for runs of pages; nothing fails for its sake.
+    pub const fn near(mut self, extent: Extent) -> Self {
+        self.near = Some(extent);
+        self
+    }
+
+    /// Best where others of this group went: things that will be freed at about the same time. A hint, kept in memory.
+    pub const fn group(mut self, group: u32) -> Self {
+        self.group = Some(group);
+        self
+    }
+
+    /// At this offset of the device, the start of a page, and nowhere else. For pages only.
+    pub const fn at(mut self, offset: u64) -> Self {
+        self.at = Some(offset);
         self
     }
 }

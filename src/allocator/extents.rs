@@ -6,12 +6,17 @@ use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 
 use super::extent::{Extent, ExtentInfo};
 use super::handle::{Allocator, Inner};
+use super::validate::item;
 use crate::error::{Error, Result, Structure};
-use crate::format::HeaderKind;
+use crate::format::{HeaderKind, Role};
+use crate::space::Region;
+
+/// How often a segment that changes while it is read is read again before commits are held up for it.
+const ATTEMPTS: u32 = 8;
 
 impl Allocator {
-    /// All committed extents, in order of offset. Each segment is read as of one instant; commits between the segments
-    /// may or may not be seen.
+    /// All committed extents and items, in order of offset. Each segment is read as of one instant; commits between the
+    /// segments may or may not be seen.
     ///
     /// ```
     /// # async fn list(store: freehold::Allocator) -> freehold::Result<()> {
@@ -31,7 +36,6 @@ impl Allocator {
                 let inner = Arc::clone(&inner);
                 async move {
                     inner.journal.check_alive()?;
-                    inner.ensure_loaded(segment).await?;
                     let extents = inner.offload(move |inner| inner.segment_extents(segment)).await?;
                     Ok(stream::iter(extents.into_iter().map(Ok)))
                 }
@@ -41,47 +45,99 @@ impl Allocator {
 }
 
 impl Inner {
+    /// The extents of a segment as of one instant: read without the lock, and again if it changed meanwhile.
     fn segment_extents(&self, number: u32) -> Result<Vec<ExtentInfo>> {
-        let layout = self.layout();
-        let page_bytes = u64::from(layout.page_bytes());
-        // Headers are brought into memory first, so that the lock is not held while the device is read.
-        let used: Vec<(u32, u32)> = {
-            let core = self.core();
-            let maps = core.space.segment(number).and_then(|segment| segment.maps.as_ref());
-            maps.map(|maps| maps.committed.used_runs().collect()).unwrap_or_default()
+        let now = |core: &super::handle::Core| {
+            core.space.segment(number).map(|segment| (segment.version, segment.record))
         };
-        let per_block = layout.headers_per_block();
-        for (start, len) in used {
-            for block in start / per_block..=(start + len - 1) / per_block {
-                self.journal.read_leaf(layout.header_leaf(number, block.into()))?;
+        for _ in 0..ATTEMPTS {
+            let before = now(&self.core());
+            let Some((_, record)) = before else { return Ok(Vec::new()) };
+            let extents = self.read_extents(number, record.role);
+            if now(&self.core()) == before {
+                return extents;
             }
         }
         let core = self.core();
-        let Some(segment) = core.space.segment(number) else { return Ok(Vec::new()) };
-        let mut extents = Vec::with_capacity(segment.record.extents as usize);
-        let Some(maps) = &segment.maps else { return Ok(extents) };
-        for (start, len) in maps.committed.used_runs() {
-            let mut page = start;
-            while page < start + len {
-                let header = self.read_header(number, page)?;
-                if header.kind == HeaderKind::None || header.pages > start + len - page {
-                    let (leaf, offset) = layout.header_place(number, page);
-                    let offset = self.journal.leaf_offset(leaf) + u64::from(offset);
-                    return Err(Error::corrupt(
-                        Structure::PageHeader,
-                        offset,
-                        "pages in use without a header",
-                    ));
-                }
+        match now(&core) {
+            Some((_, record)) => self.read_extents(number, record.role),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn read_extents(&self, number: u32, role: Role) -> Result<Vec<ExtentInfo>> {
+        match role {
+            Role::Unused => Ok(Vec::new()),
+            Role::Buddy | Role::Extent => self.read_runs(number),
+            Role::Slab => self.read_items(number),
+            Role::Span => {
+                let header = self.read_header(number, 0)?;
+                let found = {
+                    let core = self.core();
+                    let segments = core.space.segment(number).and_then(|entry| entry.record.span_segments());
+                    segments.map(|segments| (segments, header))
+                };
+                let Some((segments, header)) = found.filter(|(_, header)| header.kind == HeaderKind::Span)
+                else {
+                    return Err(self.corrupt_header(number, 0, "a span without a header"));
+                };
+                let layout = self.layout();
+                let len = u64::from(segments) * layout.segment_bytes()
+                    + u64::from(header.pages) * u64::from(layout.page_bytes());
+                let extent =
+                    Extent { offset: layout.page_offset(number, 0), len, generation: header.generation };
+                Ok(vec![ExtentInfo { extent, owner: header.owner }])
+            }
+        }
+    }
+
+    fn read_runs(&self, number: u32) -> Result<Vec<ExtentInfo>> {
+        let layout = self.layout();
+        let page_bytes = u64::from(layout.page_bytes());
+        let used = self.read_bitmap(number)?;
+        let is_used = |page: u32| used.get(page as usize / 8).is_some_and(|byte| byte >> (page % 8) & 1 == 1);
+        let mut extents = Vec::new();
+        let usable = layout.usable_range(number);
+        let mut page = usable.start;
+        while page < usable.end {
+            if !is_used(page) {
+                page += 1;
+                continue;
+            }
+            let header = self.read_header(number, page)?;
+            if header.kind == HeaderKind::None || header.pages == 0 {
+                return Err(self.corrupt_header(number, page, "pages in use without a header"));
+            }
+            if header.kind != HeaderKind::SpanTail {
                 let extent = Extent {
                     offset: layout.page_offset(number, page),
                     len: u64::from(header.pages) * page_bytes,
                     generation: header.generation,
                 };
                 extents.push(ExtentInfo { extent, owner: header.owner });
-                page += header.pages;
             }
+            page += header.pages;
         }
         Ok(extents)
+    }
+
+    fn read_items(&self, number: u32) -> Result<Vec<ExtentInfo>> {
+        let used = self.read_bitmap(number)?;
+        let mut items = Vec::new();
+        for (place, mut region) in self.read_regions(number, &used)? {
+            let start = self.layout().page_offset(number, place * self.layout().region_pages());
+            let len = usize::try_from(region.layout().head_bytes()).unwrap_or(0);
+            let head = self.read_blocking(start, len)?;
+            let loaded: Result<(), &str> = Region::load(&mut region, head);
+            loaded.map_err(|reason| Error::corrupt(Structure::Region, start, reason))?;
+            for index in 0..region.layout().capacity() {
+                let (Some(true), Some((mark, owner))) = (region.is_used(index), region.item(index)) else {
+                    continue;
+                };
+                let found = item(&region, number, place, index, mark, owner, start);
+                items.push(ExtentInfo { extent: found.extent, owner });
+            }
+        }
+        Ok(items)
     }
 }

@@ -1,13 +1,13 @@
 //! The handle to an open store.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::extent::Extent;
 use super::offload::offload;
 use super::options::OpenOptions;
-use super::stats::{AllocatorStats, SegmentStats};
+use super::stats::{AllocatorStats, RoleStats, SegmentStats};
 use super::transaction::Transaction;
 use crate::device::{Clock, Device, Port};
 use crate::error::{Error, Result};
@@ -16,10 +16,25 @@ use crate::journal::{Journal, JournalOptions, Maintenance, RangeLocks, Replay, R
 use crate::space::{Reservation, Space};
 
 /// A reservation that nobody else can see yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Reserved {
     pub(super) reservation: Reservation,
     pub(super) owner: u64,
+    pub(super) extent: Extent,
+    /// Bytes that were asked for.
+    pub(super) asked: u64,
+    /// What was written into an item, in order: offset on the device, content. It goes through the journal.
+    pub(super) writes: Vec<(u64, Vec<u8>)>,
+    /// Its transaction is being committed: nothing more can be written into an item.
+    pub(super) sealed: bool,
+    /// Number of the last direct write into it.
+    pub(super) data_number: u64,
+}
+
+/// An extent that an open transaction gives another length.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Resized {
+    /// As it will be.
     pub(super) extent: Extent,
     /// Number of the last direct write into it.
     pub(super) data_number: u64,
@@ -30,9 +45,11 @@ pub(super) struct Reserved {
 pub(super) struct Core {
     pub(super) space: Space,
     /// Reservations of open transactions, by offset.
-    pub(super) reserved: HashMap<u64, Reserved>,
-    /// Offsets of extents that an open transaction is going to free.
+    pub(super) reserved: BTreeMap<u64, Reserved>,
+    /// Offsets of extents that an open transaction is going to free, or gives another length.
     pub(super) claimed: HashSet<u64>,
+    /// Those that get another length, by offset.
+    pub(super) resized: HashMap<u64, Resized>,
 }
 
 #[derive(Debug)]
@@ -40,6 +57,10 @@ pub(super) struct Inner {
     pub(super) journal: Arc<Journal>,
     pub(super) core: Mutex<Core>,
     pub(super) locks: RangeLocks,
+    /// See [`OpenOptions::loaded_bytes`].
+    pub(super) loaded_budget: usize,
+    /// Metadata blocks whose slots are known to be physically there, some together.
+    prepared: Mutex<HashSet<u64>>,
     maintenance: Maintenance,
 }
 
@@ -59,6 +80,11 @@ impl Inner {
 
     pub(super) fn layout(&self) -> &Layout {
         self.journal.layout()
+    }
+
+    pub(super) fn prepared(&self) -> MutexGuard<'_, HashSet<u64>> {
+        // A set that somebody left in the middle of an insertion is whole.
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs a call that may wait for the device.
@@ -118,6 +144,7 @@ impl Allocator {
         device: Arc<dyn Device>,
         clock: Arc<dyn Clock>,
         options: JournalOptions,
+        loaded_budget: usize,
         read_only: bool,
     ) -> Result<(Self, ReplayReport)> {
         let may_block = device.may_block();
@@ -126,9 +153,17 @@ impl Allocator {
             let port = Arc::new(Port::new(device, clock, read_only));
             // The tables are read before anything is written: a store that contradicts itself is refused untouched.
             let (journal, report, space) = Journal::open(port, options, replay, super::load::load_space)?;
-            let core = Core { space, reserved: HashMap::new(), claimed: HashSet::new() };
+            let core =
+                Core { space, reserved: BTreeMap::new(), claimed: HashSet::new(), resized: HashMap::new() };
             let maintenance = Maintenance::start(&journal)?;
-            let inner = Inner { journal, core: Mutex::new(core), locks: RangeLocks::default(), maintenance };
+            let inner = Inner {
+                journal,
+                core: Mutex::new(core),
+                locks: RangeLocks::default(),
+                loaded_budget,
+                prepared: Mutex::new(HashSet::new()),
+                maintenance,
+            };
             Ok((Self { inner: Arc::new(inner) }, report))
         })
         .await
@@ -183,39 +218,58 @@ impl Allocator {
         self.inner.offload(|inner| inner.journal.close()).await
     }
 
-    /// Reads all counters.
+    /// Reads all counters. Costs no I/O; the time it takes does not depend on what is allocated.
     #[must_use]
     pub fn stats(&self) -> AllocatorStats {
         let layout = self.inner.layout();
-        let page = u64::from(layout.page_bytes());
         let core = self.inner.core();
-        let counters = core.space.counters();
-        let numbers = core.space.segment_numbers();
-        let mut segments = SegmentStats {
+        let (space, counters) = (&core.space, core.space.counters());
+        let numbers = space.segment_numbers();
+        let of = |role| u32::try_from(counters.role(role).segments).unwrap_or(u32::MAX);
+        let count = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+        let (buddy, extent, slab, span) = (of(Role::Buddy), of(Role::Extent), of(Role::Slab), of(Role::Span));
+        let segments = SegmentStats {
             total: layout.segment_count() - numbers.start,
             untouched: layout.segment_count() - numbers.end,
-            ..SegmentStats::default()
+            unused: count.saturating_sub(buddy + extent + slab + span),
+            buddy,
+            extent,
+            slab,
+            span,
         };
-        for segment in numbers.filter_map(|number| core.space.segment(number)) {
-            let place = match (segment.record.role, segment.record.used_pages, segment.record.class) {
-                (Role::Unused, ..) => &mut segments.unused,
-                (Role::Buddy, 0, _) => &mut segments.buddy_empty,
-                (Role::Buddy, _, Some(_)) => &mut segments.buddy_partial,
-                (Role::Buddy, _, None) => &mut segments.buddy_full,
-            };
-            *place += 1;
-        }
         AllocatorStats {
             device_bytes: layout.device_bytes(),
-            metadata_bytes: layout.metadata_bytes(),
-            allocated_bytes: counters.allocated_pages * page,
-            free_bytes: core.space.free_pages() * page,
-            reserved_bytes: counters.reserved_pages * page,
-            pending_bytes: counters.pending_pages * page,
-            extents: counters.extents,
+            metadata_bytes: layout.metadata_bytes() + counters.overhead_bytes(),
+            allocated_bytes: counters.allocated_bytes(),
+            free_bytes: space.free_bytes(),
+            reserved_bytes: counters.reserved_bytes,
+            pending_bytes: counters.pending_bytes,
+            extents: counters.extents(),
+            rounding_bytes: counters.slack_bytes(),
+            loaded_bytes: space.loaded_bytes() as u64,
             segments,
             journal: self.inner.journal.stats(),
             device: self.inner.journal.port().metrics().snapshot(),
         }
+    }
+
+    /// What the segments of each role hold; roles without a segment are left out. Costs no I/O.
+    #[must_use]
+    pub fn role_stats(&self) -> Vec<RoleStats> {
+        let core = self.inner.core();
+        let counters = core.space.counters();
+        let roles = Role::ALL.into_iter().filter(|role| *role != Role::Unused);
+        let stats = roles.map(|role| {
+            let totals = counters.role(role);
+            RoleStats {
+                role,
+                segments: totals.segments,
+                extents: totals.extents,
+                allocated_bytes: totals.allocated_bytes,
+                overhead_bytes: totals.overhead_bytes,
+                rounding_bytes: totals.slack_bytes,
+            }
+        });
+        stats.filter(|stats| stats.segments > 0).collect()
     }
 }

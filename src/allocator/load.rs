@@ -1,13 +1,43 @@
-//! Bringing metadata into memory: the tables when the store is opened, a segment when it is first needed.
+//! Bringing metadata into memory: the tables when the store is opened, a segment or a region when it is first needed.
 
 use std::sync::Arc;
 
+use super::data::overlay_bytes;
 use super::handle::Inner;
 use crate::error::{Error, Result, Structure};
-use crate::format::is_zero;
-use crate::format::{AllocatorState, Layout, SEGMENT_RECORD_BYTES, SegmentRecord};
-use crate::journal::Journal;
-use crate::space::Space;
+use crate::format::{
+    AllocatorState, HeaderKind, LeafAddress, RegionSummary, Role, SEGMENT_RECORD_BYTES, SegmentRecord,
+    is_zero,
+};
+use crate::journal::{BlockId, Journal};
+use crate::space::{Content, Region, Space};
+
+/// Metadata blocks whose slots are made physically present at a time.
+const PREPARED_TOGETHER: u64 = 8;
+
+/// What has to be in memory before a question can be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// A segment's map.
+    Segment(u32),
+    /// The head of a region of a segment.
+    Region(u32, u32),
+    /// A metadata block.
+    Leaf(LeafAddress),
+}
+
+/// Why a question has no answer yet, or never.
+#[derive(Debug)]
+pub(super) enum Fault {
+    Missing(Missing),
+    Error(Error),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
 
 /// Reads allocator state and segment records.
 pub(super) fn load_space(journal: &Journal) -> Result<Space> {
@@ -15,69 +45,196 @@ pub(super) fn load_space(journal: &Journal) -> Result<Space> {
     let leaf = layout.state_leaf();
     let state = AllocatorState::decode(&journal.read_leaf(leaf)?)
         .map_err(|reason| Error::corrupt(Structure::AllocatorState, journal.leaf_offset(leaf), reason))?;
-    Space::load(
-        Arc::clone(layout),
-        state,
-        |segment| read_record(journal, segment),
-        |structure, segment| match structure {
-            Structure::SegmentRecord => {
-                let (leaf, within) = layout.record_place(segment);
-                journal.leaf_offset(leaf) + u64::from(within)
+    // Records come in order; each block of them is looked up once.
+    let mut block: Option<(LeafAddress, Arc<Vec<u8>>)> = None;
+    let record = |segment: u32| {
+        let (leaf, offset) = layout.record_place(segment);
+        let bytes = match &block {
+            Some((held, bytes)) if *held == leaf => Arc::clone(bytes),
+            _ => {
+                let bytes = journal.read_leaf(leaf)?;
+                block = Some((leaf, Arc::clone(&bytes)));
+                bytes
             }
-            _ => journal.leaf_offset(leaf),
-        },
-    )
-}
-
-fn read_record(journal: &Journal, segment: u32) -> Result<SegmentRecord> {
-    let (leaf, offset) = journal.layout().record_place(segment);
-    let block = journal.read_leaf(leaf)?;
-    block
-        .get(offset as usize..)
-        .and_then(|rest| rest.first_chunk::<SEGMENT_RECORD_BYTES>())
-        .ok_or("short block")
-        .and_then(SegmentRecord::decode)
-        .map_err(|reason| {
-            Error::corrupt(Structure::SegmentRecord, journal.leaf_offset(leaf) + u64::from(offset), reason)
-        })
+        };
+        bytes
+            .get(offset as usize..)
+            .and_then(|rest| rest.first_chunk::<SEGMENT_RECORD_BYTES>())
+            .ok_or("short block")
+            .and_then(SegmentRecord::decode)
+            .map_err(|reason| {
+                let offset = journal.leaf_offset(leaf) + u64::from(offset);
+                Error::corrupt(Structure::SegmentRecord, offset, reason)
+            })
+    };
+    Space::load(Arc::clone(layout), state, record, |structure, segment| match structure {
+        Structure::SegmentRecord => {
+            let (leaf, within) = layout.record_place(segment);
+            journal.leaf_offset(leaf) + u64::from(within)
+        }
+        _ => journal.leaf_offset(leaf),
+    })
 }
 
 impl Inner {
-    /// Loads a segment's bitmap.
-    pub(super) fn load_segment(&self, number: u32) -> Result<()> {
+    /// Asks a question of what is in memory; what is missing is loaded, and the question is asked again.
+    pub(super) async fn ask<T>(
+        self: &Arc<Self>,
+        mut question: impl FnMut(&Self, &mut super::handle::Core) -> Result<T, Fault>,
+    ) -> Result<T> {
+        loop {
+            // The lock must not live until the load.
+            let answer = question(self, &mut self.core());
+            match answer {
+                Ok(answer) => return Ok(answer),
+                Err(Fault::Error(error)) => return Err(error),
+                Err(Fault::Missing(missing)) => {
+                    self.offload(move |inner| inner.load(missing)).await?;
+                }
+            }
+        }
+    }
+
+    /// Loads what is missing. Waits for the device.
+    pub(super) fn load(&self, missing: Missing) -> Result<()> {
+        match missing {
+            Missing::Segment(number) => self.load_segment(number),
+            Missing::Region(number, region) => self.load_region(number, region),
+            Missing::Leaf(leaf) => self.journal.read_leaf(leaf).map(drop),
+        }
+    }
+
+    /// The bitmap of a segment as the journal has it, without the padding of its blocks.
+    pub(super) fn read_bitmap(&self, number: u32) -> Result<Vec<u8>> {
         let layout = self.layout();
-        let first = layout.bitmap_leaf(number, 0);
         let mut used = Vec::new();
         for block in 0..layout.bitmap_blocks() {
             used.extend_from_slice(&self.journal.read_leaf(layout.bitmap_leaf(number, block))?);
         }
         let bytes = layout.pages_per_segment().div_ceil(8) as usize;
-        let corrupt = |reason| Error::corrupt(Structure::Bitmap, self.journal.leaf_offset(first), reason);
         if !used.get(bytes..).is_none_or(is_zero) {
-            return Err(corrupt("bits beyond the segment".to_owned()));
+            return Err(self.corrupt_bitmap(number, "bits beyond the segment"));
         }
         used.truncate(bytes);
-        let mut core = self.core();
-        // A segment that is not loaded has no committed change since its blocks were read: publishing needs its map.
-        core.space.load_bitmap(number, &used).map_err(corrupt)
+        Ok(used)
     }
 
-    /// Makes the first segment beyond the frontier usable: its metadata blocks are physically there before any
-    /// transaction counts on them (rule 14).
-    pub(super) fn open_segment(&self, number: u32) -> Result<()> {
-        let layout = self.layout();
-        let leaves = layout.segment_leaf_range(number);
-        self.preallocate_leaves(layout, leaves)?;
-        // The record's block is changed by the first commit.
-        self.journal.read_leaf(layout.record_place(number).0)?;
-        self.core().space.open_segment(number);
+    pub(super) fn corrupt_bitmap(&self, number: u32, reason: impl Into<String>) -> Error {
+        let first = self.layout().bitmap_leaf(number, 0);
+        Error::corrupt(Structure::Bitmap, self.journal.leaf_offset(first), reason)
+    }
+
+    /// Loads a segment: its bitmap, and the headers of its regions.
+    fn load_segment(&self, number: u32) -> Result<()> {
+        let (version, role) = {
+            let core = self.core();
+            let Some(segment) = core.space.segment(number).filter(|segment| segment.is_cold()) else {
+                return Ok(());
+            };
+            (segment.version, segment.record.role)
+        };
+        let used = self.read_bitmap(number)?;
+        let regions = if role == Role::Slab { self.read_regions(number, &used)? } else { Vec::new() };
+        let mut core = self.core();
+        let loaded = core.space.load_segment(number, version, &used, regions);
+        loaded.map_err(|reason| self.corrupt_bitmap(number, reason))?;
+        core.space.drop_cold(self.loaded_budget, number);
         Ok(())
     }
 
-    fn preallocate_leaves(&self, layout: &Layout, leaves: std::ops::Range<u64>) -> Result<()> {
-        for range in layout.slots_for_leaves(leaves) {
-            self.journal.port().preallocate(range.start, range.end - range.start)?;
+    /// The regions of a segment, from the headers of those whose pages are in use.
+    pub(super) fn read_regions(&self, number: u32, used: &[u8]) -> Result<Vec<(u32, Region)>> {
+        let layout = self.layout();
+        let region_pages = layout.region_pages();
+        let mut regions = Vec::new();
+        for place in layout.usable_regions(number) {
+            let page = place * region_pages;
+            let in_use = used.get(page as usize / 8).is_some_and(|byte| byte >> (page % 8) & 1 == 1);
+            if !in_use {
+                continue;
+            }
+            let header = self.read_header(number, page)?;
+            let region = (header.kind == HeaderKind::Region && header.pages == region_pages)
+                .then(|| RegionSummary::decode(header.owner))
+                .flatten()
+                .and_then(|summary| {
+                    let layout = layout.region_layout(summary.class, summary.tagged)?;
+                    Some(Region::found(layout, header.generation, &summary))
+                });
+            let region =
+                region.ok_or_else(|| self.corrupt_header(number, page, "not the header of a region"))?;
+            regions.push((place, region));
+        }
+        Ok(regions)
+    }
+
+    /// Loads the head of a region.
+    fn load_region(&self, number: u32, place: u32) -> Result<()> {
+        let (version, len) = {
+            let core = self.core();
+            let Some(segment) = core.space.segment(number) else { return Ok(()) };
+            let Content::Slab(slab) = &segment.content else { return Ok(()) };
+            let Some(region) = slab.region(place).filter(|region| !region.is_loaded()) else { return Ok(()) };
+            (segment.version, region.layout().head_bytes())
+        };
+        let offset = self.layout().page_offset(number, place * self.layout().region_pages());
+        let head = self.read_blocking(offset, usize::try_from(len).unwrap_or(0))?;
+        let mut core = self.core();
+        core.space
+            .load_region(number, version, place, head)
+            .map_err(|reason| Error::corrupt(Structure::Region, offset, reason))?;
+        core.space.drop_cold(self.loaded_budget, number);
+        Ok(())
+    }
+
+    /// Reads a range of the device as the journal has it. Waits for the device.
+    pub(super) fn read_blocking(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
+        // Blocks in the overlay are looked at first: one that is not there any more is in place by then.
+        let journaled = self.journaled_blocks(offset, len);
+        let sector = u64::from(self.layout().sector_bytes());
+        let start = offset / sector * sector;
+        let end = (offset + len as u64).next_multiple_of(sector);
+        let whole = self.journal.port().read_vec(start, usize::try_from(end - start).unwrap_or(0))?;
+        let skip = usize::try_from(offset - start).unwrap_or(0);
+        let mut bytes = whole.get(skip..skip + len).unwrap_or_default().to_vec();
+        for (start, content) in journaled {
+            overlay_bytes(&mut bytes, offset, start, &content);
+        }
+        Ok(bytes)
+    }
+
+    /// The blocks of the caller in the journal under a range, by offset.
+    pub(super) fn journaled_blocks(&self, offset: u64, len: usize) -> Vec<(u64, Arc<Vec<u8>>)> {
+        let block_bytes = u64::from(self.layout().block_bytes());
+        let overlay = self.journal.overlay();
+        if overlay.caller_blocks() == 0 {
+            return Vec::new();
+        }
+        let blocks = offset / block_bytes..(offset + len as u64).div_ceil(block_bytes);
+        let journaled =
+            blocks.filter_map(|block| Some((block * block_bytes, overlay.get(BlockId::Caller(block))?)));
+        journaled.collect()
+    }
+
+    /// Makes the slots of metadata blocks, and of the tree above them, physically present before any transaction counts
+    /// on them (rule 14).
+    pub(super) fn prepare(&self, leaves: &[LeafAddress]) -> Result<()> {
+        for leaf in leaves {
+            let together = leaf.0 / PREPARED_TOGETHER;
+            if self.is_prepared(*leaf) {
+                continue;
+            }
+            let first = together * PREPARED_TOGETHER;
+            let end = (first + PREPARED_TOGETHER).min(self.layout().leaf_count());
+            for range in self.layout().slots_for_leaves(first..end) {
+                self.journal.port().preallocate(range.start, range.end - range.start)?;
+            }
+            self.prepared().insert(together);
         }
         Ok(())
+    }
+
+    pub(super) fn is_prepared(&self, leaf: LeafAddress) -> bool {
+        self.prepared().contains(&(leaf.0 / PREPARED_TOGETHER))
     }
 }

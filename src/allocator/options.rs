@@ -30,7 +30,11 @@ pub struct OpenOptions {
     direct_io: bool,
     clock: Arc<dyn Clock>,
     journal: JournalOptions,
+    loaded_bytes: usize,
 }
+
+/// Bytes of bitmaps and of indexes over them that stay in memory, unless told otherwise.
+const DEFAULT_LOADED_BYTES: usize = 256 << 20;
 
 impl Default for OpenOptions {
     fn default() -> Self {
@@ -46,6 +50,7 @@ impl OpenOptions {
             direct_io: false,
             clock: Arc::new(SystemClock::default()),
             journal: JournalOptions::default(),
+            loaded_bytes: DEFAULT_LOADED_BYTES,
         }
     }
 
@@ -79,6 +84,14 @@ impl OpenOptions {
         self
     }
 
+    /// Keeps about so many bytes of bitmaps, region heads, and indexes over them in memory (256 MiB by default); the
+    /// segments that were not used for longest are dropped, and loaded again when needed. What open transactions need
+    /// stays. 1 TiB with pages of 4 KiB takes 32 MiB of bitmaps, and about as much again for the index.
+    pub fn loaded_bytes(mut self, bytes: usize) -> Self {
+        self.loaded_bytes = bytes;
+        self
+    }
+
     /// Opens the file or block device at `path`, and replays its journal.
     ///
     /// # Errors
@@ -94,6 +107,7 @@ impl OpenOptions {
     /// Opens a store on any device.
     pub async fn open_device(&self, device: Arc<dyn Device>) -> Result<(Allocator, ReplayReport)> {
         let read_only = self.read_only || device.is_read_only();
-        Allocator::open_with(device, Arc::clone(&self.clock), self.journal, read_only).await
+        Allocator::open_with(device, Arc::clone(&self.clock), self.journal, self.loaded_bytes, read_only)
+            .await
     }
 }

@@ -1,6 +1,6 @@
 //! A transaction: allocations, frees and journaled writes that take effect together or not at all.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -9,10 +9,11 @@ use write_journal::TransactionWrite;
 use super::data::{DataTicket, overlay_bytes};
 use super::extent::{AllocRequest, Extent};
 use super::handle::{Core, Inner, Reserved};
+use super::load::{Fault, Missing};
 use crate::error::{Error, Result};
-use crate::format::Layout;
+use crate::format::LeafAddress;
 use crate::journal::{BlockId, Record, RingPermit};
-use crate::space::{Allocation, Release, Reserve, Space};
+use crate::space::{Allocation, Place, Release, Request, Reserve, Resize, Space, Wanted};
 
 /// A transaction that is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +26,12 @@ pub struct Committed {
 #[derive(Debug)]
 #[must_use = "a transaction does nothing until it is committed"]
 pub struct Transaction {
-    inner: Arc<Inner>,
-    allocated: Vec<Extent>,
-    freed: Vec<(Extent, Release)>,
-    staged: Vec<TransactionWrite>,
+    pub(super) inner: Arc<Inner>,
+    pub(super) allocated: Vec<Extent>,
+    pub(super) freed: Vec<(Extent, Release)>,
+    /// Extents that get another length: the new handle, and what changes.
+    pub(super) resized: Vec<(Extent, Resize)>,
+    pub(super) staged: Vec<TransactionWrite>,
     /// Extents of others that are written to; they must still be there at commit.
     written: Vec<Extent>,
     data_number: u64,
@@ -40,6 +43,7 @@ impl Transaction {
             inner,
             allocated: Vec::new(),
             freed: Vec::new(),
+            resized: Vec::new(),
             staged: Vec::new(),
             written: Vec::new(),
             data_number: 0,
@@ -48,52 +52,131 @@ impl Transaction {
 
     /// Reserves space. Nothing is written; no other transaction can take it.
     ///
-    /// The extent is a power of two of pages, naturally aligned on the device.
+    /// The size picks the role, and the request can say more: see [`AllocRequest`]. A run of pages is as short as the
+    /// page size allows; an item of a slab is at most an eighth larger than what was asked for.
     ///
     /// # Errors
-    /// [`Error::InvalidSize`] for no bytes, [`Error::NoSpace`] when no run is long enough.
+    /// [`Error::InvalidSize`] for no bytes, [`Error::InvalidRequest`] for options that contradict each other,
+    /// [`Error::NoSpace`] when there is no place for it.
     pub async fn alloc(&mut self, request: impl Into<AllocRequest>) -> Result<Extent> {
-        let AllocRequest { bytes, owner } = request.into();
-        let inner = &self.inner;
-        inner.journal.check_alive()?;
-        if inner.journal.port().is_read_only() {
-            return Err(Error::ReadOnly);
+        let request = request.into();
+        if request.max_extents > 1 {
+            return Err(Error::InvalidRequest("an allocation of several extents is made by alloc_extents"));
         }
-        if bytes == 0 {
-            return Err(Error::InvalidSize("an extent has at least one byte".to_owned()));
+        self.check_writable()?;
+        let wanted = request.resolve(self.inner.layout())?;
+        let no_space = || request.no_space("no free run is long enough");
+        self.reserve(&wanted, &request, request.bytes).await?.ok_or_else(no_space)
+    }
+
+    /// Reserves space as [`alloc`](Self::alloc) does, in several extents if no run is long enough and the request
+    /// [allows it](AllocRequest::max_extents): the longest runs first, in the order in which the bytes go. Each extent
+    /// is one of its own and is freed by itself. After an error nothing is reserved.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    pub async fn alloc_extents(&mut self, request: impl Into<AllocRequest>) -> Result<Vec<Extent>> {
+        let request = request.into();
+        self.check_writable()?;
+        let wanted = request.resolve(self.inner.layout())?;
+        if let Some(extent) = self.reserve(&wanted, &request, request.bytes).await? {
+            return Ok(vec![extent]);
         }
-        let layout = inner.layout();
-        let no_space = |reason| Error::NoSpace { requested: bytes, reason };
-        if bytes > layout.device_bytes() {
-            return Err(no_space("the device is smaller"));
-        }
-        if bytes > layout.segment_bytes() {
-            return Err(no_space("a segment is smaller"));
-        }
-        let pages = bytes.div_ceil(u64::from(layout.page_bytes())).next_power_of_two();
-        let order = u8::try_from(pages.ilog2()).unwrap_or(u8::MAX);
-        loop {
-            let outcome = {
-                let mut core = inner.core();
-                let outcome = core.space.reserve(order);
-                if let Reserve::Reserved(reservation) = outcome {
-                    let extent = Extent {
-                        offset: layout.page_offset(reservation.segment, reservation.page),
-                        len: pages * u64::from(layout.page_bytes()),
-                        generation: reservation.generation,
-                    };
-                    core.reserved
-                        .insert(extent.offset, Reserved { reservation, owner, extent, data_number: 0 });
-                    self.allocated.push(extent);
-                    return Ok(extent);
-                }
-                outcome
-            };
-            match outcome {
-                Reserve::Load(segment) => inner.offload(move |inner| inner.load_segment(segment)).await?,
-                Reserve::Open(segment) => inner.offload(move |inner| inner.open_segment(segment)).await?,
-                Reserve::Full | Reserve::Reserved(_) => return Err(no_space("no free run is long enough")),
+        let mut extents = Vec::new();
+        let result = self.reserve_pieces(&request, &mut extents).await;
+        if result.is_err() {
+            for extent in &extents {
+                self.unreserve(extent);
             }
+        }
+        result.map(|()| extents)
+    }
+
+    async fn reserve_pieces(&mut self, request: &AllocRequest, extents: &mut Vec<Extent>) -> Result<()> {
+        let page_bytes = u64::from(self.inner.layout().page_bytes());
+        let mut left = request.bytes;
+        while left > 0 {
+            if extents.len() >= request.max_extents as usize {
+                let reason = if request.max_extents > 1 {
+                    "free runs are too short for so few extents"
+                } else {
+                    "no free run is long enough"
+                };
+                return Err(request.no_space(reason));
+            }
+            let longest = self
+                .inner
+                .ask(|_, core| core.space.longest_run().map_err(|n| Fault::Missing(Missing::Segment(n))))
+                .await?;
+            let pages = left.div_ceil(page_bytes).min(longest.into());
+            let pages = u32::try_from(pages).unwrap_or(u32::MAX);
+            if pages == 0 {
+                return Err(request.no_space("no free run is long enough"));
+            }
+            let asked = left.min(u64::from(pages) * page_bytes);
+            let wanted = Request {
+                wanted: Wanted::Run { pages, align: 1 },
+                at: None,
+                near: None,
+                group: request.group,
+            };
+            // Somebody else may have taken it: then the longest is another one.
+            if let Some(extent) = self.reserve(&wanted, request, asked).await? {
+                extents.push(extent);
+                left -= asked;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        self.inner.journal.check_alive()?;
+        if self.inner.journal.port().is_read_only() { Err(Error::ReadOnly) } else { Ok(()) }
+    }
+
+    /// Reserves, loading what must be loaded for it; nothing when there is no place.
+    async fn reserve(
+        &mut self,
+        wanted: &Request,
+        request: &AllocRequest,
+        asked: u64,
+    ) -> Result<Option<Extent>> {
+        let reserve = |inner: &Inner, core: &mut Core| loop {
+            match core.space.reserve(wanted) {
+                Reserve::Reserved(reservation) => {
+                    let (offset, len) = reservation.place.range(inner.layout());
+                    let extent = Extent { offset, len, generation: reservation.generation };
+                    let owner = request.owner;
+                    let reserved = Reserved {
+                        reservation,
+                        owner,
+                        extent,
+                        asked,
+                        writes: Vec::new(),
+                        sealed: false,
+                        data_number: 0,
+                    };
+                    core.reserved.insert(offset, reserved);
+                    return Ok(Some(extent));
+                }
+                Reserve::Load(segment) => return Err(Fault::Missing(Missing::Segment(segment))),
+                Reserve::LoadRegion(segment, region) => {
+                    return Err(Fault::Missing(Missing::Region(segment, region)));
+                }
+                Reserve::Open(segment) => core.space.open_segments(segment),
+                Reserve::Full => return Ok(None),
+            }
+        };
+        let extent = self.inner.ask(reserve).await?;
+        self.allocated.extend(extent);
+        Ok(extent)
+    }
+
+    fn unreserve(&mut self, extent: &Extent) {
+        self.allocated.retain(|own| own != extent);
+        let mut core = self.inner.core();
+        if let Some(reserved) = core.reserved.remove(&extent.offset) {
+            core.space.unreserve(&reserved.reservation);
         }
     }
 
@@ -104,22 +187,16 @@ impl Transaction {
     /// [`Error::NotAllocated`] for a second free or a stale handle, [`Error::InvalidExtent`] for one that never was.
     pub async fn free(&mut self, extent: &Extent) -> Result<()> {
         self.inner.journal.check_alive()?;
-        if let Some(at) = self.allocated.iter().position(|own| own == extent) {
-            self.allocated.swap_remove(at);
-            let mut core = self.inner.core();
-            if let Some(reserved) = core.reserved.remove(&extent.offset) {
-                core.space.unreserve(&reserved.reservation);
-            }
+        if self.allocated.contains(extent) {
+            self.unreserve(extent);
         } else {
-            self.warm(extent).await?;
-            let mut core = self.inner.core();
-            let core = &mut *core;
-            let (release, _) = self.inner.find_committed(core, extent)?;
-            if !core.claimed.insert(extent.offset) {
-                let reason = "this or another open transaction frees it";
-                return Err(Error::NotAllocated { offset: extent.offset, reason });
+            let mut committed = *extent;
+            if let Some(at) = self.resized.iter().position(|(own, _)| own == extent) {
+                let (_, resize) = self.resized.swap_remove(at);
+                committed = self.inner.undo_resize(&resize);
             }
-            self.freed.push((*extent, release));
+            let release = self.inner.ask(|inner, core| inner.claim(core, &committed)).await?;
+            self.freed.push((committed, release));
         }
         // What was staged for it has nowhere to go.
         self.staged.retain(|write| !(extent.offset..extent.end()).contains(&write.offset));
@@ -137,14 +214,9 @@ impl Transaction {
         if self.inner.journal.port().is_read_only() {
             return Err(Error::ReadOnly);
         }
-        self.warm(extent).await?;
-        {
-            let core = self.inner.core();
-            self.check_own_view(&core, extent)?;
-            self.inner.check_access(&core, extent, offset, data.len() as u64)?;
-        }
-        self.stage(extent, extent.offset + offset, data.to_vec());
-        Ok(())
+        let len = data.len() as u64;
+        self.check_own_access(extent, offset, len).await?;
+        self.stage(extent, extent.offset + offset, data.to_vec())
     }
 
     /// Takes over a transaction of write-journal: its writes, at offsets of the device, commit with this one. Each
@@ -163,16 +235,12 @@ impl Transaction {
                 continue;
             }
             let (offset, len) = (write.offset, write.data.len() as u64);
-            if let Some((segment, _)) = self.inner.layout().page_at(self.page_start(offset)) {
-                self.inner.ensure_loaded(segment).await?;
-            }
-            let extent =
-                self.inner.offload(move |inner| inner.find_containing(&inner.core(), offset, len)).await?;
+            let extent = self.inner.ask(|inner, core| inner.find_containing(core, offset, len)).await?;
             self.check_own_view(&self.inner.core(), &extent)?;
             accepted.push((extent, write));
         }
         for (extent, write) in accepted {
-            self.stage(&extent, write.offset, write.data);
+            self.stage(&extent, write.offset, write.data)?;
         }
         Ok(())
     }
@@ -186,17 +254,13 @@ impl Transaction {
     /// Reads an extent as it will be when the transaction has committed: journaled writes staged here are seen.
     pub async fn read_at(&self, extent: &Extent, offset: u64, len: usize) -> Result<Vec<u8>> {
         self.inner.journal.check_alive()?;
-        self.warm(extent).await?;
-        {
-            let core = self.inner.core();
-            self.check_own_view(&core, extent)?;
-            self.inner.check_access(&core, extent, offset, len as u64)?;
-        }
+        self.check_own_access(extent, offset, len as u64).await?;
         let start = extent.offset + offset;
         let mut bytes = self.inner.read_range(start, len).await?;
         for write in &self.staged {
             overlay_bytes(&mut bytes, start, write.offset, &write.data);
         }
+        self.inner.overlay_item(extent, offset, &mut bytes);
         Ok(bytes)
     }
 
@@ -219,28 +283,51 @@ impl Transaction {
     #[must_use]
     pub fn journal_bytes(&self) -> u64 {
         let layout = self.inner.layout();
-        let pages = |len: u64| u32::try_from(len / u64::from(layout.page_bytes())).unwrap_or(u32::MAX);
-        let lens =
-            self.allocated.iter().chain(self.freed.iter().map(|(extent, _)| extent)).map(|extent| extent.len);
         let (mut changes, mut bytes) = (0, 0);
-        for len in lens {
-            let (more_changes, more_bytes) = Space::change_bound(layout, pages(len));
+        let places = self.places();
+        for place in &places {
+            let (more_changes, more_bytes) = Space::change_bound(layout, place);
             changes += more_changes;
             bytes += more_bytes;
         }
-        let (more_changes, more_bytes) = self.frontier_bound(layout);
-        let caller: Vec<(u64, u64)> =
+        let mut caller: Vec<(u64, u64)> =
             self.staged.iter().map(|write| (write.offset, write.data.len() as u64)).collect();
-        self.inner.journal.record_bound(changes + more_changes, bytes + more_bytes, &caller)
+        caller.extend(self.region_heads(&places));
+        let core = self.inner.core();
+        let own = self.allocated.iter().filter_map(|extent| core.reserved.get(&extent.offset));
+        let items = own.flat_map(|reserved| &reserved.writes);
+        caller.extend(items.map(|(offset, data)| (*offset, data.len() as u64)));
+        drop(core);
+        self.inner.journal.record_bound(changes, bytes, &caller)
     }
 
-    /// What bringing the frontier up to this transaction's segments may cost.
-    fn frontier_bound(&self, layout: &Layout) -> (usize, usize) {
-        let last =
-            self.allocated.iter().filter_map(|extent| layout.page_at(extent.offset)).map(|(s, _)| s).max();
-        let frontier = self.inner.core().space.committed_frontier();
-        let skipped = last.map_or(0, |last| (last + 1).saturating_sub(frontier)) as usize;
-        (2 * skipped, 2 * skipped * crate::format::SEGMENT_RECORD_BYTES)
+    /// Where this transaction changes something; what grows or shrinks as a whole.
+    fn places(&self) -> Vec<Place> {
+        let core = self.inner.core();
+        let own = self.allocated.iter().filter_map(|extent| core.reserved.get(&extent.offset));
+        let resized = self.resized.iter().map(|(_, resize)| Place::Run {
+            segment: resize.segment,
+            page: resize.page,
+            pages: resize.old_pages.max(resize.new_pages),
+            kind: resize.header.kind,
+        });
+        own.map(|reserved| reserved.reservation.place)
+            .chain(self.freed.iter().map(|(_, release)| release.place))
+            .chain(resized)
+            .collect()
+    }
+
+    /// The heads of the regions in which items are allocated or freed, each once: offset and length.
+    fn region_heads(&self, places: &[Place]) -> BTreeSet<(u64, u64)> {
+        let layout = self.inner.layout();
+        let head = |place: &Place| match *place {
+            Place::Item { segment, region, class, tagged, .. } => Some((
+                layout.page_offset(segment, region * layout.region_pages()),
+                layout.region_layout(class, tagged)?.head_bytes(),
+            )),
+            _ => None,
+        };
+        places.iter().filter_map(head).collect()
     }
 
     /// Makes the transaction durable and visible, all of it.
@@ -255,6 +342,7 @@ impl Transaction {
         let inner = Arc::clone(&self.inner);
         let journal = &inner.journal;
         journal.check_alive()?;
+        self.seal_items();
         let needed = self.journal_bytes();
         if needed > journal.max_transaction_bytes() {
             return Err(Error::TransactionTooLarge { needed, max: journal.max_transaction_bytes() });
@@ -262,10 +350,13 @@ impl Transaction {
         let data_number = {
             let core = inner.core();
             let own = self.allocated.iter().filter_map(|extent| inner.find_reserved(&core, extent));
-            own.map(|reserved| reserved.data_number).max().unwrap_or(0).max(self.data_number)
+            let own = own.map(|reserved| reserved.data_number);
+            let resized = self.resized.iter().filter_map(|(extent, _)| core.resized.get(&extent.offset));
+            let resized = resized.map(|resized| resized.data_number);
+            own.chain(resized).max().unwrap_or(0).max(self.data_number)
         };
         journal.wait_data_durable(data_number).await?;
-        if self.allocated.is_empty() && self.freed.is_empty() && self.staged.is_empty() {
+        if self.has_no_effect() {
             return Ok(Committed { lsn: journal.stats().durable_lsn });
         }
 
@@ -273,16 +364,17 @@ impl Transaction {
             inner.offload(|inner| inner.journal.checkpoint()).await?;
         }
         let permit = journal.claim_space(needed).await?;
-        let ranges: Vec<_> = self
-            .staged
-            .iter()
-            .map(|write| inner.block_range(write.offset, write.data.len() as u64))
-            .collect();
+        let places = self.places();
+        let heads = self.region_heads(&places);
+        let staged = self.staged.iter().map(|write| (write.offset, write.data.len() as u64));
+        let ranges: Vec<_> =
+            staged.chain(heads.iter().copied()).map(|(offset, len)| inner.block_range(offset, len)).collect();
         // Held until the bytes are in the overlay: no direct write comes between a block's image and its record.
         let guard = if ranges.is_empty() { None } else { Some(inner.locks.lock(ranges).await) };
         let mut bases = HashMap::new();
-        self.warm_for_commit(&mut bases).await?;
-        let (receiver, must_drive) = self.publish(bases, permit)?;
+        let touched = Touched { leaves: self.touched_leaves(&places), blocks: self.caller_blocks(&heads) };
+        self.warm_for_commit(&touched, &mut bases).await?;
+        let (receiver, must_drive) = self.publish(&touched, bases, permit)?;
         drop(guard);
         if must_drive {
             journal.start_driving().await;
@@ -300,19 +392,45 @@ impl Transaction {
         drop(self);
     }
 
-    fn page_start(&self, offset: u64) -> u64 {
-        let page = u64::from(self.inner.layout().page_bytes());
-        offset / page * page
+    fn has_no_effect(&self) -> bool {
+        self.allocated.is_empty()
+            && self.freed.is_empty()
+            && self.resized.is_empty()
+            && self.staged.is_empty()
     }
 
-    fn stage(&mut self, extent: &Extent, offset: u64, data: Vec<u8>) {
+    fn stage(&mut self, extent: &Extent, offset: u64, data: Vec<u8>) -> Result<()> {
         if data.is_empty() {
-            return;
+            return Ok(());
         }
-        if !self.allocated.contains(extent) && !self.written.contains(extent) {
+        // In one row with what is written into the item directly.
+        if self.inner.is_item(extent)
+            && self.inner.stage_in_item(extent, offset.saturating_sub(extent.offset), &data)?
+        {
+            return Ok(());
+        }
+        let own = self.allocated.contains(extent) || self.resized.iter().any(|(own, _)| own == extent);
+        if !own && !self.written.contains(extent) {
             self.written.push(*extent);
         }
         self.staged.push(TransactionWrite { offset, data, is_overlay: true });
+        Ok(())
+    }
+
+    /// Takes over what was written into the items that this transaction allocated.
+    fn seal_items(&mut self) {
+        let mut core = self.inner.core();
+        for extent in &self.allocated {
+            if let Some(reserved) = core.reserved.get_mut(&extent.offset) {
+                reserved.sealed = true;
+                let writes = std::mem::take(&mut reserved.writes).into_iter();
+                self.staged.extend(writes.map(|(offset, data)| TransactionWrite {
+                    offset,
+                    data,
+                    is_overlay: true,
+                }));
+            }
+        }
     }
 
     /// Another transaction's reservation, and what this one frees, are not there for it.
@@ -327,31 +445,34 @@ impl Transaction {
         Ok(())
     }
 
-    /// Has an extent's header and its segment's bitmap in memory.
-    async fn warm(&self, extent: &Extent) -> Result<()> {
-        if let Some((segment, _)) = self.inner.layout().page_at(extent.offset) {
-            self.inner.ensure_loaded(segment).await?;
-        }
-        self.inner.warm_header(extent.offset).await
+    async fn check_own_access(&self, extent: &Extent, offset: u64, len: u64) -> Result<()> {
+        self.inner
+            .ask(|inner, core| {
+                self.check_own_view(core, extent)?;
+                inner.check_access(core, extent, offset, len)
+            })
+            .await
     }
 
-    /// Has everything in memory that publishing changes: bitmap and header blocks, and the blocks under staged writes.
-    async fn warm_for_commit(&self, bases: &mut HashMap<u64, Vec<u8>>) -> Result<()> {
-        let leaves = self.touched_leaves();
+    /// Has everything in memory that publishing changes, metadata blocks and the caller's; and sees to it that the
+    /// metadata blocks are physically there.
+    async fn warm_for_commit(&self, touched: &Touched, bases: &mut HashMap<u64, Vec<u8>>) -> Result<()> {
         let overlay = self.inner.journal.overlay();
-        let missing: Vec<_> =
-            leaves.into_iter().filter(|leaf| !overlay.contains(BlockId::Metadata(leaf.0))).collect();
+        let missing: Vec<_> = touched
+            .leaves
+            .iter()
+            .copied()
+            .filter(|leaf| !overlay.contains(BlockId::Metadata(leaf.0)) || !self.inner.is_prepared(*leaf))
+            .collect();
         if !missing.is_empty() {
             let load = move |inner: &Inner| {
+                inner.prepare(&missing)?;
                 missing.iter().try_for_each(|leaf| inner.journal.read_leaf(*leaf).map(drop))
             };
             self.inner.offload(load).await?;
         }
-        for extent in &self.written {
-            self.warm(extent).await?;
-        }
         let block_bytes = u64::from(self.inner.layout().block_bytes());
-        let mut unread = self.staged_blocks();
+        let mut unread = touched.blocks.clone();
         unread.retain(|block| !overlay.contains(BlockId::Caller(*block)));
         if unread.is_empty() {
             return Ok(());
@@ -371,30 +492,22 @@ impl Transaction {
         Ok(())
     }
 
-    /// Numbers of the blocks of the device under staged writes, each once.
-    fn staged_blocks(&self) -> Vec<u64> {
+    /// Numbers of the blocks of the device under staged writes and under heads of regions, each once.
+    fn caller_blocks(&self, heads: &BTreeSet<(u64, u64)>) -> Vec<u64> {
         let block_bytes = u64::from(self.inner.layout().block_bytes());
-        let under = |write: &TransactionWrite| {
-            write.offset / block_bytes..(write.offset + write.data.len() as u64).div_ceil(block_bytes)
-        };
-        let mut blocks: Vec<u64> = self.staged.iter().flat_map(under).collect();
+        let staged = self.staged.iter().map(|write| (write.offset, write.data.len() as u64));
+        let under = |(offset, len): (u64, u64)| offset / block_bytes..(offset + len).div_ceil(block_bytes);
+        let mut blocks: Vec<u64> = staged.chain(heads.iter().copied()).flat_map(under).collect();
         blocks.sort_unstable();
         blocks.dedup();
         blocks
     }
 
-    fn touched_leaves(&self) -> Vec<crate::format::LeafAddress> {
+    fn touched_leaves(&self, places: &[Place]) -> Vec<LeafAddress> {
         let layout = self.inner.layout();
-        let mut leaves = Vec::new();
-        for extent in self.allocated.iter().chain(self.freed.iter().map(|(extent, _)| extent)) {
-            let Some((segment, page)) = layout.page_at(extent.offset) else { continue };
-            let pages = u32::try_from(extent.len / u64::from(layout.page_bytes())).unwrap_or(1);
-            let per_block = layout.pages_per_bitmap_block();
-            let blocks = page / per_block..=(page + pages - 1) / per_block;
-            leaves.extend(blocks.map(|block| layout.bitmap_leaf(segment, block.into())));
-            leaves.push(layout.header_place(segment, page).0);
-        }
-        leaves
+        let leaves: BTreeSet<_> =
+            places.iter().flat_map(|place| Space::touched_leaves(layout, place)).collect();
+        leaves.into_iter().collect()
     }
 
     /// Takes effect in memory and joins the open group. From here on the transaction is no longer this value's.
@@ -402,34 +515,46 @@ impl Transaction {
     /// Returns where the outcome arrives, and whether somebody has to start writing.
     fn publish(
         &mut self,
+        touched: &Touched,
         mut bases: HashMap<u64, Vec<u8>>,
         permit: RingPermit,
     ) -> Result<(oneshot::Receiver<Result<u64>>, bool)> {
         let inner = &self.inner;
         let mut core = inner.core();
         for extent in &self.written {
-            inner.find_committed(&core, extent)?;
+            loop {
+                match inner.find_committed(&core, extent) {
+                    Ok(_) => break,
+                    Err(Fault::Error(error)) => return Err(error),
+                    // It was dropped from memory since it was looked at. That hardly ever happens.
+                    Err(Fault::Missing(missing)) => {
+                        drop(core);
+                        inner.load(missing)?;
+                        core = inner.core();
+                    }
+                }
+            }
         }
         let appender = inner.journal.appender()?;
         // Blocks that were evicted, or settled in place, since they were looked at. There are hardly ever any, and
         // while the appender is held there will be no more.
-        for leaf in self.touched_leaves() {
+        for leaf in &touched.leaves {
             if !appender.is_resident(BlockId::Metadata(leaf.0)) {
-                inner.journal.read_leaf(leaf)?;
+                inner.journal.read_leaf(*leaf)?;
             }
         }
         let block_bytes = u64::from(inner.layout().block_bytes());
-        for block in self.staged_blocks() {
-            if !appender.is_resident(BlockId::Caller(block)) && !bases.contains_key(&block) {
+        for block in &touched.blocks {
+            if !appender.is_resident(BlockId::Caller(*block)) && !bases.contains_key(block) {
                 let len = usize::try_from(block_bytes).unwrap_or(0);
-                bases.insert(block, inner.journal.port().read_vec(block * block_bytes, len)?);
+                bases.insert(*block, inner.journal.port().read_vec(block * block_bytes, len)?);
             }
         }
 
         let mut allocations = Vec::with_capacity(self.allocated.len());
         for extent in std::mem::take(&mut self.allocated) {
-            if let Some(Reserved { reservation, owner, .. }) = core.reserved.remove(&extent.offset) {
-                allocations.push(Allocation { reservation, owner });
+            if let Some(Reserved { reservation, owner, asked, .. }) = core.reserved.remove(&extent.offset) {
+                allocations.push(Allocation { reservation, owner, asked });
             }
         }
         let mut releases = Vec::with_capacity(self.freed.len());
@@ -437,15 +562,30 @@ impl Transaction {
             core.claimed.remove(&extent.offset);
             releases.push(release);
         }
-        let metadata = core.space.publish(&allocations, &releases);
-        let caller =
-            std::mem::take(&mut self.staged).into_iter().map(|write| (write.offset, write.data)).collect();
+        let mut resizes = Vec::with_capacity(self.resized.len());
+        for (extent, resize) in std::mem::take(&mut self.resized) {
+            core.claimed.remove(&extent.offset);
+            core.resized.remove(&extent.offset);
+            resizes.push(resize);
+        }
+        let published = core.space.publish(&allocations, &releases, &resizes);
+        core.unpin(&releases, &resizes);
+        // What lay in a region before it was one means nothing: zeros take no room in the journal.
+        for range in published.fresh {
+            for block in range.start / block_bytes..range.end / block_bytes {
+                bases.entry(block).and_modify(|base| base.fill(0));
+            }
+        }
+        // The heads first: what the caller wrote never overlaps them.
+        let mut caller = published.caller;
+        let staged = std::mem::take(&mut self.staged).into_iter();
+        caller.extend(staged.map(|write| (write.offset, write.data)));
         let (sender, receiver) = oneshot::channel();
         let completion = {
             let inner = Arc::clone(inner);
             Box::new(move |result: Result<u64>| {
-                if result.is_ok() && !releases.is_empty() {
-                    inner.core().space.reclaim(&releases);
+                if result.is_ok() && !(releases.is_empty() && resizes.is_empty()) {
+                    inner.core().space.reclaim(&releases, &resizes);
                 }
                 // Whoever is told may drop the last handle, and expects the store to be closed then.
                 drop(inner);
@@ -453,7 +593,7 @@ impl Transaction {
                 let _ = sender.send(result);
             })
         };
-        let record = Record { metadata, caller, bases, permit, completion };
+        let record = Record { metadata: published.metadata, caller, bases, permit, completion };
         let (_, must_drive) = appender.append(record).inspect_err(|error| {
             // Memory is ahead of the journal for good.
             inner.journal.port().poison(error.clone());
@@ -462,8 +602,52 @@ impl Transaction {
     }
 }
 
+/// What a commit changes: metadata blocks, and blocks of the device by number.
+struct Touched {
+    leaves: Vec<LeafAddress>,
+    blocks: Vec<u64>,
+}
+
+impl Inner {
+    /// Takes an extent for one transaction, which is going to free it: nobody else can, and its segments stay loaded.
+    fn claim(&self, core: &mut Core, extent: &Extent) -> Result<Release, Fault> {
+        let found = self.find_committed(core, extent)?;
+        if core.claimed.contains(&extent.offset) {
+            let reason = "this or another open transaction frees it or changes its length";
+            return Err(Error::NotAllocated { offset: extent.offset, reason }.into());
+        }
+        let place = found.release.place;
+        if !core.space.pin(place.segment()) {
+            return Err(Fault::Missing(Missing::Segment(place.segment())));
+        }
+        if place.last_segment() != place.segment() && !core.space.pin(place.last_segment()) {
+            core.space.unpin(place.segment());
+            return Err(Fault::Missing(Missing::Segment(place.last_segment())));
+        }
+        core.claimed.insert(extent.offset);
+        Ok(found.release)
+    }
+}
+
+impl Core {
+    fn unpin(&mut self, releases: &[Release], resizes: &[Resize]) {
+        for release in releases {
+            self.space.unpin(release.place.segment());
+            if release.place.last_segment() != release.place.segment() {
+                self.space.unpin(release.place.last_segment());
+            }
+        }
+        for resize in resizes {
+            self.space.unpin(resize.segment);
+        }
+    }
+}
+
 impl Drop for Transaction {
     fn drop(&mut self) {
+        for (_, resize) in std::mem::take(&mut self.resized) {
+            self.inner.undo_resize(&resize);
+        }
         if self.allocated.is_empty() && self.freed.is_empty() {
             return;
         }
@@ -473,8 +657,9 @@ impl Drop for Transaction {
                 core.space.unreserve(&reserved.reservation);
             }
         }
-        for (extent, _) in &self.freed {
+        for (extent, release) in &self.freed {
             core.claimed.remove(&extent.offset);
+            core.unpin(&[*release], &[]);
         }
     }
 }

@@ -1,23 +1,33 @@
-//! Which extents exist: every handle is checked against page headers and open transactions (rule 15).
+//! Which extents exist: every handle is checked against headers, region heads and open transactions (rule 15).
 
 use super::extent::{Extent, ExtentInfo};
 use super::handle::{Core, Inner, Reserved};
+use super::load::{Fault, Missing};
 use crate::error::{Error, Result, Structure};
-use crate::format::{HeaderKind, LeafAddress, PAGE_HEADER_BYTES, PageHeader};
-use crate::space::Release;
+use crate::format::{HeaderKind, ItemMark, LeafAddress, PAGE_HEADER_BYTES, PageHeader, Role};
+use crate::journal::BlockId;
+use crate::space::{Content, Place, Region, Release};
 
-fn invalid(extent: &Extent, reason: &'static str) -> Error {
-    Error::InvalidExtent { offset: extent.offset, len: extent.len, reason }
+/// A committed extent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) extent: Extent,
+    pub(super) owner: u64,
+    pub(super) release: Release,
+    /// The header; of an item, its region's.
+    pub(super) header: PageHeader,
+}
+
+fn invalid(extent: &Extent, reason: &'static str) -> Fault {
+    Fault::Error(Error::InvalidExtent { offset: extent.offset, len: extent.len, reason })
+}
+
+fn not_allocated(offset: u64, reason: &'static str) -> Fault {
+    Fault::Error(Error::NotAllocated { offset, reason })
 }
 
 impl Inner {
-    /// The metadata block with the header of the page at `offset`, when there is such a page below the frontier.
-    pub(super) fn header_leaf(&self, core: &Core, offset: u64) -> Option<LeafAddress> {
-        let (segment, page) = self.layout().page_at(offset)?;
-        core.space.segment_numbers().contains(&segment).then(|| self.layout().header_place(segment, page).0)
-    }
-
-    /// Reads a page header. The block should be in memory already, or this waits for the device.
+    /// Reads a page header. Waits for the device if the block is not in memory.
     pub(super) fn read_header(&self, segment: u32, page: u32) -> Result<PageHeader> {
         let (leaf, offset) = self.layout().header_place(segment, page);
         let block = self.journal.read_leaf(leaf)?;
@@ -28,110 +38,231 @@ impl Inner {
             .ok_or("short block")
             .and_then(PageHeader::decode)
             .and_then(|header| {
-                let fits =
-                    header.pages <= end.saturating_sub(page) && page.is_multiple_of(header.pages.max(1));
+                let aligned = header.kind != HeaderKind::Buddy || page.is_multiple_of(header.pages.max(1));
+                let fits = match header.kind {
+                    HeaderKind::Span => page == 0 && header.pages < self.layout().pages_per_segment(),
+                    HeaderKind::SpanTail => page == 0 && header.pages <= end,
+                    _ => header.pages <= end.saturating_sub(page) && aligned,
+                };
                 if fits { Ok(header) } else { Err("extent misaligned, or beyond its segment") }
             })
-            .map_err(|reason| {
-                let offset = self.journal.leaf_offset(leaf) + u64::from(offset);
-                Error::corrupt(Structure::PageHeader, offset, reason)
-            })
+            .map_err(|reason| self.corrupt_header(segment, page, reason))
     }
 
-    /// The committed extent that a handle means, and its owner.
-    pub(super) fn find_committed(&self, core: &Core, extent: &Extent) -> Result<(Release, u64)> {
-        let layout = self.layout();
-        let (segment, page) = layout
-            .page_at(extent.offset)
+    pub(super) fn corrupt_header(&self, segment: u32, page: u32, reason: &str) -> Error {
+        let (leaf, offset) = self.layout().header_place(segment, page);
+        Error::corrupt(Structure::PageHeader, self.journal.leaf_offset(leaf) + u64::from(offset), reason)
+    }
+
+    /// Fails with what is missing if a block is not in memory.
+    fn need_leaf(&self, leaf: LeafAddress) -> Result<(), Fault> {
+        if self.journal.overlay().contains(BlockId::Metadata(leaf.0)) {
+            Ok(())
+        } else {
+            Err(Fault::Missing(Missing::Leaf(leaf)))
+        }
+    }
+
+    /// The committed extent that a handle means.
+    pub(super) fn find_committed(&self, core: &Core, extent: &Extent) -> Result<Found, Fault> {
+        let found = self.find_at_offset(core, extent)?;
+        if found.extent.generation != extent.generation {
+            return Err(not_allocated(extent.offset, "it was freed and the space used again"));
+        }
+        if found.extent.len != extent.len {
+            return Err(invalid(extent, "the length is another one"));
+        }
+        Ok(found)
+    }
+
+    /// The committed extent that begins where a handle says.
+    fn find_at_offset(&self, core: &Core, extent: &Extent) -> Result<Found, Fault> {
+        let page_bytes = u64::from(self.layout().page_bytes());
+        let page_start = extent.offset / page_bytes * page_bytes;
+        let (segment, page) = self
+            .layout()
+            .page_at(page_start)
             .filter(|(segment, _)| core.space.segment_numbers().contains(segment))
             .ok_or_else(|| invalid(extent, "no extent can start there"))?;
+        let Some(entry) = core.space.segment(segment) else {
+            return Err(invalid(extent, "no extent can start there"));
+        };
+        match (&entry.content, entry.record.role) {
+            (Content::Slab(_), Role::Slab) => return self.find_item(core, extent, segment, page),
+            (Content::Absent, Role::Slab) => return Err(Fault::Missing(Missing::Segment(segment))),
+            (Content::Span(head), _) if (segment, page) != (*head, 0) => {
+                let reason = "the offset is inside an extent";
+                let span = core.space.segment(*head).is_some_and(|head| head.record.role == Role::Span);
+                return Err(if span {
+                    invalid(extent, reason)
+                } else {
+                    not_allocated(extent.offset, "it was freed")
+                });
+            }
+            _ => {}
+        }
+        if extent.offset != page_start {
+            return Err(invalid(extent, "no extent can start there"));
+        }
+        self.need_leaf(self.layout().header_place(segment, page).0)?;
         let header = self.read_header(segment, page)?;
-        if header.kind == HeaderKind::None {
-            let maps = core.space.segment(segment).and_then(|segment| segment.maps.as_ref());
-            let in_use = maps.is_some_and(|maps| !maps.committed.is_free(page));
-            return Err(if in_use {
+        if matches!(header.kind, HeaderKind::None | HeaderKind::SpanTail | HeaderKind::Region) {
+            let bitmap = page / self.layout().pages_per_bitmap_block();
+            let leaf = self.layout().bitmap_leaf(segment, bitmap.into());
+            self.need_leaf(leaf)?;
+            return Err(if self.is_page_used(segment, page)? {
                 invalid(extent, "the offset is inside an extent")
             } else if header.generation == 0 {
                 invalid(extent, "no extent ever started there")
             } else {
-                Error::NotAllocated { offset: extent.offset, reason: "it was freed" }
+                not_allocated(extent.offset, "it was freed")
             });
         }
-        if header.generation != extent.generation {
-            return Err(Error::NotAllocated {
-                offset: extent.offset,
-                reason: "it was freed and the space used again",
-            });
+        self.found(core, segment, page, &header)
+    }
+
+    /// A bit of a bitmap as the journal has it. Waits for the device if the block is not in memory.
+    fn is_page_used(&self, segment: u32, page: u32) -> Result<bool> {
+        let per_block = self.layout().pages_per_bitmap_block();
+        let block = self.journal.read_leaf(self.layout().bitmap_leaf(segment, (page / per_block).into()))?;
+        let bit = page % per_block;
+        Ok(block.get(bit as usize / 8).is_some_and(|byte| byte >> (bit % 8) & 1 == 1))
+    }
+
+    /// The extent that a header describes.
+    fn found(&self, core: &Core, segment: u32, page: u32, header: &PageHeader) -> Result<Found, Fault> {
+        let layout = self.layout();
+        let page_bytes = u64::from(layout.page_bytes());
+        let entry = core.space.segment(segment);
+        let place = match header.kind {
+            HeaderKind::Span => {
+                let segments = entry.and_then(|entry| entry.record.span_segments());
+                let segments = segments
+                    .ok_or_else(|| self.corrupt_header(segment, page, "a span in another segment"))?;
+                Place::Span { segment, segments, tail_pages: header.pages }
+            }
+            kind => Place::Run { segment, page, pages: header.pages, kind },
+        };
+        let free = match entry.map(|entry| &entry.content) {
+            Some(Content::Buddy(map)) => !map.is_run_used(page, header.pages),
+            Some(Content::Runs) => {
+                core.space.runs().map(segment).is_some_and(|map| !map.is_run_used(page, header.pages))
+            }
+            _ => false,
+        };
+        if free {
+            return Err(self.corrupt_bitmap(segment, "pages of an extent are not in use").into());
         }
-        if u64::from(header.pages) * u64::from(layout.page_bytes()) != extent.len {
-            return Err(invalid(extent, "the length is another one"));
+        let (offset, len) = place.range(layout);
+        let release = Release {
+            place,
+            generation: header.generation,
+            slack_bytes: header.slack_bytes(len, page_bytes),
+        };
+        let extent = Extent { offset, len, generation: header.generation };
+        Ok(Found { extent, owner: header.owner, release, header: *header })
+    }
+
+    /// The item that begins where a handle says, in a loaded segment.
+    fn find_item(&self, core: &Core, extent: &Extent, segment: u32, page: u32) -> Result<Found, Fault> {
+        let layout = self.layout();
+        let place = page / layout.region_pages();
+        let Some(Content::Slab(slab)) = core.space.segment(segment).map(|entry| &entry.content) else {
+            return Err(Fault::Missing(Missing::Segment(segment)));
+        };
+        let start = layout.page_offset(segment, place * layout.region_pages());
+        let Some(region) = slab.region(place).filter(|region| region.head().is_some() || !region.is_loaded())
+        else {
+            return Err(not_allocated(extent.offset, "no item is in use there"));
+        };
+        if !region.is_loaded() {
+            return Err(Fault::Missing(Missing::Region(segment, place)));
         }
-        let maps = core.space.segment(segment).and_then(|segment| segment.maps.as_ref());
-        if maps.is_some_and(|maps| !maps.committed.is_run_used(page, header.pages)) {
-            let offset = self.journal.leaf_offset(layout.bitmap_leaf(segment, 0));
-            return Err(Error::corrupt(Structure::Bitmap, offset, "pages of an extent are not in use"));
+        let index = region.layout().item_at(extent.offset - start);
+        let index = index.ok_or_else(|| invalid(extent, "no item starts there"))?;
+        let (Some(used), Some((mark, owner))) = (region.is_used(index), region.item(index)) else {
+            return Err(Fault::Missing(Missing::Region(segment, place)));
+        };
+        if !used {
+            return Err(not_allocated(
+                extent.offset,
+                if mark.count == 0 { "it never was" } else { "it was freed" },
+            ));
         }
-        Ok((Release { segment, page, pages: header.pages, generation: header.generation }, header.owner))
+        Ok(item(region, segment, place, index, mark, owner, start))
     }
 
     /// The extent that starts at `offset`, whatever its generation.
-    pub(super) fn find_at(&self, core: &Core, offset: u64) -> Result<ExtentInfo> {
+    pub(super) fn find_at(&self, core: &Core, offset: u64) -> Result<ExtentInfo, Fault> {
         if let Some(reserved) = core.reserved.get(&offset) {
             return Ok(ExtentInfo { extent: reserved.extent, owner: reserved.owner });
         }
-        let unknown = Extent { offset, len: 0, generation: 0 };
-        let Some((segment, page)) = self
-            .layout()
-            .page_at(offset)
-            .filter(|(segment, _)| core.space.segment_numbers().contains(segment))
-        else {
-            return Err(invalid(&unknown, "no extent can start there"));
-        };
-        let header = self.read_header(segment, page)?;
-        let len = u64::from(header.pages) * u64::from(self.layout().page_bytes());
-        let extent = Extent { offset, len, generation: header.generation };
-        if header.kind == HeaderKind::None {
-            return Err(self
-                .find_committed(core, &unknown)
-                .err()
-                .unwrap_or(Error::Internal("header changed")));
-        }
+        let found = self.find_at_offset(core, &Extent { offset, len: 0, generation: 0 })?;
         if core.claimed.contains(&offset) {
-            return Err(Error::NotAllocated { offset, reason: "an open transaction frees it" });
+            return Err(not_allocated(offset, "an open transaction frees it"));
         }
-        Ok(ExtentInfo { extent, owner: header.owner })
+        Ok(ExtentInfo { extent: found.extent, owner: found.owner })
     }
 
     /// The extent, committed or reserved, that holds a range of the device.
-    pub(super) fn find_containing(&self, core: &Core, offset: u64, len: u64) -> Result<Extent> {
+    pub(super) fn find_containing(&self, core: &Core, offset: u64, len: u64) -> Result<Extent, Fault> {
         let range = Extent { offset, len, generation: 0 };
+        let outside = || invalid(&range, "the range is not inside one extent");
         let end = offset.checked_add(len).ok_or_else(|| invalid(&range, "the range is beyond the device"))?;
-        let page_bytes = u64::from(self.layout().page_bytes());
-        // A run of 2^k pages starts at a multiple of its length.
-        for order in 0..=self.layout().max_order() {
-            let start = offset & !((page_bytes << order) - 1);
-            let found = match core.reserved.get(&start) {
-                Some(reserved) => Some(reserved.extent),
-                None => match self.layout().page_at(start) {
-                    Some((segment, page)) if core.space.segment_numbers().contains(&segment) => {
-                        let header = self.read_header(segment, page)?;
-                        let len = u64::from(header.pages) * page_bytes;
-                        (header.kind != HeaderKind::None).then_some(Extent {
-                            offset: start,
-                            len,
-                            generation: header.generation,
-                        })
-                    }
-                    _ => None,
-                },
-            };
-            if let Some(extent) = found
-                && extent.end() >= end
-            {
-                return Ok(extent);
-            }
+        let holds = |extent: &Extent| extent.offset <= offset && extent.end() >= end;
+        if let Some((_, reserved)) = core.reserved.range(..=offset).next_back()
+            && holds(&reserved.extent)
+        {
+            return Ok(reserved.extent);
         }
-        Err(invalid(&range, "the range is not inside one extent"))
+        let page_bytes = u64::from(self.layout().page_bytes());
+        let numbers = core.space.segment_numbers();
+        let (segment, page) = self
+            .layout()
+            .page_at(offset / page_bytes * page_bytes)
+            .filter(|(segment, _)| numbers.contains(segment))
+            .ok_or_else(outside)?;
+        let entry = core.space.segment(segment).ok_or_else(outside)?;
+        let found = match (&entry.content, entry.record.role) {
+            (Content::Span(head), _) => {
+                let start = self.layout().page_offset(*head, 0);
+                self.find_at_offset(core, &Extent { offset: start, len: 0, generation: 0 })?
+            }
+            (Content::Absent, Role::Slab) => return Err(Fault::Missing(Missing::Segment(segment))),
+            (Content::Slab(slab), _) => {
+                let place = page / self.layout().region_pages();
+                let start = self.layout().page_offset(segment, place * self.layout().region_pages());
+                let layout = slab.region(place).ok_or_else(outside)?.layout();
+                let within = (offset - start).checked_sub(layout.item_offset(0)).ok_or_else(outside)?;
+                let item =
+                    start + layout.item_offset(0) + within / layout.class().bytes() * layout.class().bytes();
+                self.find_at_offset(core, &Extent { offset: item, len: 0, generation: 0 })?
+            }
+            _ => {
+                // The nearest header in front of it, or at it.
+                let mut start = page;
+                let header = loop {
+                    self.need_leaf(self.layout().header_place(segment, start).0)?;
+                    let header = self.read_header(segment, start)?;
+                    if header.kind != HeaderKind::None {
+                        break header;
+                    }
+                    start = start
+                        .checked_sub(1)
+                        .filter(|page| self.layout().usable_range(segment).contains(page))
+                        .ok_or_else(outside)?;
+                };
+                match header.kind {
+                    HeaderKind::SpanTail => {
+                        let head = u32::try_from(header.owner).map_err(|_| outside())?;
+                        let start = self.layout().page_offset(head, 0);
+                        self.find_at_offset(core, &Extent { offset: start, len: 0, generation: 0 })?
+                    }
+                    _ => self.found(core, segment, start, &header)?,
+                }
+            }
+        };
+        if holds(&found.extent) { Ok(found.extent) } else { Err(outside()) }
     }
 
     /// A handle's reservation, if it is of a transaction that is still open.
@@ -139,9 +270,16 @@ impl Inner {
         core.reserved.get(&extent.offset).filter(|reserved| reserved.extent == *extent)
     }
 
-    /// Checks that a handle may be read or written directly, in this range.
-    pub(super) fn check_access(&self, core: &Core, extent: &Extent, within: u64, len: u64) -> Result<()> {
-        if self.find_reserved(core, extent).is_none() {
+    /// Checks that a handle may be read or written, in this range.
+    pub(super) fn check_access(
+        &self,
+        core: &Core,
+        extent: &Extent,
+        within: u64,
+        len: u64,
+    ) -> Result<(), Fault> {
+        let resized = core.resized.get(&extent.offset).is_some_and(|resized| resized.extent == *extent);
+        if !resized && self.find_reserved(core, extent).is_none() {
             self.find_committed(core, extent)?;
         }
         match within.checked_add(len) {
@@ -150,7 +288,29 @@ impl Inner {
                 offset: extent.offset.saturating_add(within),
                 len,
                 reason: "the range ends beyond the extent",
-            }),
+            }
+            .into()),
         }
     }
+}
+
+/// An item in use.
+pub(super) fn item(
+    region: &Region,
+    segment: u32,
+    place: u32,
+    index: u16,
+    mark: ItemMark,
+    owner: u64,
+    start: u64,
+) -> Found {
+    let (class, tagged) = (region.layout().class(), region.layout().tagged());
+    let extent = Extent {
+        offset: start + region.layout().item_offset(index),
+        len: class.bytes(),
+        generation: ItemMark::generation(region.generation(), mark.count),
+    };
+    let place = Place::Item { segment, region: place, index, class, tagged };
+    let release = Release { place, generation: region.generation(), slack_bytes: mark.slack_bytes(class) };
+    Found { extent, owner, release, header: PageHeader::default() }
 }

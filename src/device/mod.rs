@@ -16,7 +16,7 @@ mod seekable;
 
 pub use aligned::AlignedBuf;
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use detect::detect_medium;
+pub use detect::{detect_media, detect_medium};
 pub use file::transfer::{PositionedIo, read_full, write_full};
 pub use file::{FileDevice, FileDeviceOptions};
 pub use memory::MemoryDevice;

@@ -5,20 +5,29 @@
 
 use off64::int::{Off64ReadInt, Off64WriteMutInt};
 
+use super::RegionSummary;
+
 /// Encoded size.
 pub const PAGE_HEADER_BYTES: usize = 16;
 
 const OFFSETOF_OWNER: u64 = 0;
 const OFFSETOF_GENERATION: u64 = OFFSETOF_OWNER + 8;
-const OFFSETOF_KIND_AND_PAGES: u64 = OFFSETOF_GENERATION + 4;
-const END: u64 = OFFSETOF_KIND_AND_PAGES + 4;
+const OFFSETOF_SHAPE: u64 = OFFSETOF_GENERATION + 4;
+const END: u64 = OFFSETOF_SHAPE + 4;
 const _: () = assert!(super::index(END) == PAGE_HEADER_BYTES);
-pub(super) const FIELDS: &[super::Field] = super::fields::fields!("owner" OFFSETOF_OWNER, "generation" OFFSETOF_GENERATION, "kind_and_pages" OFFSETOF_KIND_AND_PAGES; END);
+pub(super) const FIELDS: &[super::Field] = super::fields::fields!("owner" OFFSETOF_OWNER, "generation" OFFSETOF_GENERATION, "shape" OFFSETOF_SHAPE; END);
 
-const KIND_BITS: u32 = 8;
+/// Bits of `shape`: 0 to 3 are the kind, then the length in pages, then the slack.
+const KIND_BITS: u32 = 4;
+const PAGES_BITS: u32 = 19;
+const SLACK_BITS: u32 = 9;
+const _: () = assert!(KIND_BITS + PAGES_BITS + SLACK_BITS == 32);
+
+/// Slack is stored in this fraction of a page, or, in an extent of kind `buddy`, of half the extent.
+pub const SLACK_UNITS: u64 = 1 << SLACK_BITS;
 
 /// What a header describes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HeaderKind {
     /// No extent starts here.
@@ -26,43 +35,77 @@ pub enum HeaderKind {
     None,
     /// A power-of-two extent starts here.
     Buddy,
+    /// A run of pages.
+    Extent,
+    /// A region of items. The place of the owner holds a [`RegionSummary`].
+    Region,
+    /// A span starts here, with the first page of its first segment. The length is that of its tail.
+    Span,
+    /// The tail of a span: its last pages, in a segment that has room for others behind them. The place of the owner
+    /// holds the number of the span's first segment.
+    SpanTail,
+}
+
+impl HeaderKind {
+    const ALL: [Self; 6] = [Self::None, Self::Buddy, Self::Extent, Self::Region, Self::Span, Self::SpanTail];
+
+    const fn code(self) -> u32 {
+        match self {
+            Self::None => 0,
+            Self::Buddy => 1,
+            Self::Extent => 2,
+            Self::Region => 3,
+            Self::Span => 4,
+            Self::SpanTail => 5,
+        }
+    }
+
+    fn from_code(code: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
+    }
 }
 
 /// A page header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PageHeader {
-    /// The caller's 64-bit tag; zero when no extent starts here.
+    /// The caller's 64-bit tag; zero when no extent starts here. Of a region, its [`RegionSummary`]; of the tail of a
+    /// span, the span's first segment.
     pub owner: u64,
     /// Generation of the extent, or of the last one that started here.
     pub generation: u32,
     /// Whether an extent starts here, and of which kind.
     pub kind: HeaderKind,
-    /// Length of the extent in pages (below 2^24); zero when no extent starts here.
+    /// Length of the extent in pages, at most 2^18; zero when no extent starts here. Of a span, that of its tail.
     pub pages: u32,
+    /// How much more was allocated than was asked for, rounded down: in [`SLACK_UNITS`] of a page, or, for a
+    /// power-of-two extent, of half the extent.
+    pub slack: u16,
 }
 
 impl PageHeader {
     /// Decodes a header, or says what is wrong with it.
     pub fn decode(bytes: &[u8; PAGE_HEADER_BYTES]) -> Result<Self, &'static str> {
         let bytes = &bytes[..];
-        let kind_and_pages = bytes.read_u32_le_at(OFFSETOF_KIND_AND_PAGES);
-        let pages = kind_and_pages >> KIND_BITS;
+        let shape = bytes.read_u32_le_at(OFFSETOF_SHAPE);
         let header = Self {
             owner: bytes.read_u64_le_at(OFFSETOF_OWNER),
             generation: bytes.read_u32_le_at(OFFSETOF_GENERATION),
-            kind: match kind_and_pages & ((1 << KIND_BITS) - 1) {
-                0 => HeaderKind::None,
-                1 => HeaderKind::Buddy,
-                _ => return Err("unknown kind"),
-            },
-            pages,
+            kind: HeaderKind::from_code(shape & ((1 << KIND_BITS) - 1)).ok_or("unknown kind")?,
+            pages: shape >> KIND_BITS & ((1 << PAGES_BITS) - 1),
+            slack: u16::try_from(shape >> (KIND_BITS + PAGES_BITS)).unwrap_or(u16::MAX),
         };
         match header.kind {
-            HeaderKind::None if pages != 0 || header.owner != 0 => {
+            HeaderKind::None if header.pages != 0 || header.owner != 0 || header.slack != 0 => {
                 Err("a free place has a length or an owner")
             }
-            HeaderKind::Buddy if !pages.is_power_of_two() => Err("length is no power of two"),
-            HeaderKind::Buddy if header.generation == 0 => Err("generation zero"),
+            HeaderKind::None => Ok(header),
+            _ if header.generation == 0 => Err("generation zero"),
+            HeaderKind::Buddy if !header.pages.is_power_of_two() => Err("length is no power of two"),
+            HeaderKind::Extent | HeaderKind::Region | HeaderKind::SpanTail if header.pages == 0 => {
+                Err("an extent without pages")
+            }
+            HeaderKind::Region | HeaderKind::SpanTail if header.slack != 0 => Err("slack where none can be"),
+            HeaderKind::Region if RegionSummary::decode(header.owner).is_none() => Err("malformed region"),
             _ => Ok(header),
         }
     }
@@ -74,12 +117,30 @@ impl PageHeader {
         let out = &mut bytes[..];
         out.write_u64_le_at(OFFSETOF_OWNER, self.owner);
         out.write_u32_le_at(OFFSETOF_GENERATION, self.generation);
-        let kind = match self.kind {
-            HeaderKind::None => 0,
-            HeaderKind::Buddy => 1,
-        };
-        out.write_u32_le_at(OFFSETOF_KIND_AND_PAGES, kind | self.pages << KIND_BITS);
+        let slack = u32::from(self.slack) << (KIND_BITS + PAGES_BITS);
+        out.write_u32_le_at(OFFSETOF_SHAPE, self.kind.code() | self.pages << KIND_BITS | slack);
         bytes
+    }
+
+    /// Slack for an extent of this kind and length of which `asked` bytes were asked for, in units.
+    #[must_use]
+    pub fn slack_for(kind: HeaderKind, len_bytes: u64, page_bytes: u64, asked: u64) -> u16 {
+        let unit = Self::slack_unit(kind, len_bytes, page_bytes);
+        let units = len_bytes.saturating_sub(asked) / unit.max(1);
+        u16::try_from(units.min(SLACK_UNITS - 1)).unwrap_or(0)
+    }
+
+    /// The slack of an extent of `len_bytes`, in bytes.
+    #[must_use]
+    pub fn slack_bytes(&self, len_bytes: u64, page_bytes: u64) -> u64 {
+        u64::from(self.slack) * Self::slack_unit(self.kind, len_bytes, page_bytes)
+    }
+
+    const fn slack_unit(kind: HeaderKind, len_bytes: u64, page_bytes: u64) -> u64 {
+        match kind {
+            HeaderKind::Buddy => len_bytes / 2 / SLACK_UNITS,
+            _ => page_bytes / SLACK_UNITS,
+        }
     }
 }
 
@@ -89,16 +150,47 @@ mod tests {
 
     #[test]
     fn round_trip_and_refusals() {
-        let header = PageHeader { owner: u64::MAX, generation: 5, kind: HeaderKind::Buddy, pages: 1 << 18 };
+        let header = PageHeader {
+            owner: u64::MAX,
+            generation: 5,
+            kind: HeaderKind::Buddy,
+            pages: 1 << 18,
+            slack: 511,
+        };
         assert_eq!(PageHeader::decode(&header.encode()), Ok(header));
         assert_eq!(PageHeader::decode(&[0; 16]), Ok(PageHeader::default()));
         let freed = PageHeader { generation: 5, ..PageHeader::default() };
         assert_eq!(PageHeader::decode(&freed.encode()), Ok(freed));
-        assert!(PageHeader::decode(&PageHeader { pages: 3, ..header }.encode()).is_err());
-        assert!(PageHeader::decode(&PageHeader { generation: 0, ..header }.encode()).is_err());
-        assert!(PageHeader::decode(&PageHeader { owner: 1, ..freed }.encode()).is_err());
+        let extent = PageHeader { kind: HeaderKind::Extent, pages: 3, ..header };
+        assert_eq!(PageHeader::decode(&extent.encode()), Ok(extent));
+        let span = PageHeader { kind: HeaderKind::Span, pages: 0, ..header };
+        assert_eq!(PageHeader::decode(&span.encode()), Ok(span));
+        for bad in [
+            PageHeader { pages: 3, ..header },
+            PageHeader { generation: 0, ..header },
+            PageHeader { owner: 1, ..freed },
+            PageHeader { slack: 1, ..freed },
+            PageHeader { pages: 0, ..extent },
+            PageHeader { kind: HeaderKind::SpanTail, ..extent },
+            PageHeader { kind: HeaderKind::Region, slack: 0, ..extent },
+        ] {
+            assert!(PageHeader::decode(&bad.encode()).is_err(), "{bad:?}");
+        }
         let mut unknown = header.encode();
         unknown[12] = 9;
         assert!(PageHeader::decode(&unknown).is_err());
+    }
+
+    #[test]
+    fn slack_is_rounded_down_to_its_unit() {
+        let of = |kind, len, asked| {
+            let slack = PageHeader::slack_for(kind, len, 4096, asked);
+            PageHeader { kind, slack, ..PageHeader::default() }.slack_bytes(len, 4096)
+        };
+        assert_eq!(of(HeaderKind::Extent, 8192, 5000), 3192);
+        assert_eq!(of(HeaderKind::Extent, 8192, 8185), 0);
+        assert_eq!(of(HeaderKind::Extent, 4096, 1), 4088);
+        assert_eq!(of(HeaderKind::Buddy, 16384, 8193), 8176);
+        assert_eq!(of(HeaderKind::Buddy, 16384, 16384), 0);
     }
 }

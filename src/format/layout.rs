@@ -15,9 +15,9 @@
 use std::ops::Range;
 
 use super::{
-    BLOCK_REFERENCE_BYTES, HEAD_BLOCKS, MAX_BLOCK_BYTES, MAX_JOURNAL_BYTES, MAX_ORDER, MAX_PAGE_BYTES,
-    MAX_SEGMENT_BYTES, MAX_SEGMENTS, MIN_BLOCK_BYTES, MIN_JOURNAL_BYTES, MIN_PAGE_BYTES, MIN_STORE_BYTES,
-    PAGE_HEADER_BYTES, SEGMENT_RECORD_BYTES, SUPERBLOCK_COPIES,
+    BLOCK_REFERENCE_BYTES, HEAD_BLOCKS, ItemClass, MAX_BLOCK_BYTES, MAX_JOURNAL_BYTES, MAX_ORDER,
+    MAX_PAGE_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS, MIN_BLOCK_BYTES, MIN_JOURNAL_BYTES, MIN_PAGE_BYTES,
+    MIN_STORE_BYTES, PAGE_HEADER_BYTES, REGION_BYTES, RegionLayout, SEGMENT_RECORD_BYTES, SUPERBLOCK_COPIES,
 };
 use crate::device::DeviceGeometry;
 use crate::error::{Error, Result};
@@ -74,6 +74,7 @@ pub struct Layout {
     table_blocks: u64,
     bitmap_blocks: u64,
     header_blocks: u64,
+    region_pages: u32,
     leaves: TreeLevel,
     /// From the level above the leaves up to the root, which has one block.
     interior: Vec<TreeLevel>,
@@ -258,6 +259,7 @@ impl Layout {
             table_blocks,
             bitmap_blocks,
             header_blocks,
+            region_pages: Self::region_pages_for(page, pages_per_segment, ring_bytes),
             leaves,
             interior,
             metadata_pages,
@@ -358,6 +360,56 @@ impl Layout {
     #[must_use]
     pub fn first_segment(&self) -> u32 {
         u32::try_from(self.metadata_pages / u64::from(self.pages_per_segment)).unwrap_or(u32::MAX)
+    }
+
+    /// A region is at least 64 KiB and four pages, at most half a segment, and small enough for its head to pass
+    /// through the journal at once.
+    fn region_pages_for(page: u64, pages_per_segment: u32, ring_bytes: u64) -> u32 {
+        let wanted = (REGION_BYTES / page).max(4).min(u64::from(pages_per_segment / 2));
+        let most = (ring_bytes / 8 / page).max(1);
+        let pages = wanted.min(1 << most.ilog2());
+        u32::try_from(pages).unwrap_or(1)
+    }
+
+    /// Pages of a region of items; a power of two.
+    #[must_use]
+    pub fn region_pages(&self) -> u32 {
+        self.region_pages
+    }
+
+    /// Size of a region of items.
+    #[must_use]
+    pub fn region_bytes(&self) -> u64 {
+        u64::from(self.region_pages) * u64::from(self.page_bytes)
+    }
+
+    /// Regions in a whole segment.
+    #[must_use]
+    pub fn regions_per_segment(&self) -> u32 {
+        self.pages_per_segment / self.region_pages
+    }
+
+    /// The regions of a segment whose pages are all usable.
+    #[must_use]
+    pub fn usable_regions(&self, segment: u32) -> Range<u32> {
+        let usable = self.usable_range(segment);
+        let start = usable.start.div_ceil(self.region_pages);
+        start..(usable.end / self.region_pages).max(start)
+    }
+
+    /// How a region of items of a class is laid out; `None` when this store has no such items.
+    #[must_use]
+    pub fn region_layout(&self, class: ItemClass, tagged: bool) -> Option<RegionLayout> {
+        if class.bytes() > u64::from(self.page_bytes) / 2 {
+            return None;
+        }
+        RegionLayout::new(class, tagged, self.region_bytes())
+    }
+
+    /// Whether every page of a segment can be allocated.
+    #[must_use]
+    pub fn is_whole(&self, segment: u32) -> bool {
+        self.usable_range(segment).len() == self.pages_per_segment as usize
     }
 
     /// The pages of a segment that can be allocated, counted from the segment's start.

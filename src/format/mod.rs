@@ -11,6 +11,7 @@ mod group;
 mod header;
 mod layout;
 mod reference;
+mod region;
 mod segment;
 mod state;
 mod superblock;
@@ -23,9 +24,12 @@ pub use group::{
     BlockUpdate, GROUP_HEADER_BYTES, GroupHeader, Patch, PayloadEncoder, PayloadError, UpdateKind,
     decode_payload,
 };
-pub use header::{HeaderKind, PAGE_HEADER_BYTES, PageHeader};
+pub use header::{HeaderKind, PAGE_HEADER_BYTES, PageHeader, SLACK_UNITS};
 pub use layout::{GeometryRequest, Layout, LeafAddress, SlotAddress, TreeLevel};
 pub use reference::{BLOCK_REFERENCE_BYTES, BlockReference};
+pub use region::{
+    ItemClass, ItemMark, MAX_ITEM_BYTES, MIN_ITEM_BYTES, REGION_BYTES, RegionLayout, RegionSummary,
+};
 pub use segment::{Role, SEGMENT_RECORD_BYTES, SegmentRecord};
 pub use state::AllocatorState;
 pub use superblock::{StoreState, Superblock, SuperblockError};
@@ -33,7 +37,7 @@ pub use varint::{read_varint, varint_len, write_varint};
 pub use witness::Witness;
 
 /// The format version that this build writes.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Superblock copies per store.
 pub const SUPERBLOCK_COPIES: usize = 2;
 /// Blocks that hold the last durable LSN.

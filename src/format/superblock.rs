@@ -186,7 +186,7 @@ impl Superblock {
             return Err(damaged("checksum mismatch"));
         }
         // From here on the bytes are what some build wrote.
-        if version > FORMAT_VERSION {
+        if version != FORMAT_VERSION && version != 0 {
             return Err(SuperblockError::Refused(Error::UnsupportedVersion {
                 found: version,
                 supported: FORMAT_VERSION,

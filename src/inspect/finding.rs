@@ -22,7 +22,7 @@ pub enum FindingKind {
     Truncated,
     /// A block of checksums over other metadata blocks is damaged.
     ChecksumTree,
-    /// Frontier and free-list heads are damaged or contradict the segments.
+    /// The frontier is damaged or contradicts the segments.
     AllocatorState,
     /// A segment record is damaged or contradicts itself.
     SegmentRecord,
@@ -36,14 +36,16 @@ pub enum FindingKind {
     Leaked,
     /// A count in a record is not what a recount gives.
     Count,
-    /// A record names another largest free run than the bitmap has.
+    /// The bitmap has a longer free run than the record says there can be.
     Class,
     /// A segment is used in another way than its role says.
     Role,
     /// A header is newer than its segment's record.
     Generation,
-    /// A free list is not what the records say.
-    FreeList,
+    /// The head of a region of items is damaged, or is not what its header says.
+    Region,
+    /// The parts of a span do not fit together.
+    Span,
     /// Something was written for a segment that is not in use.
     Frontier,
 }
@@ -69,7 +71,8 @@ impl FindingKind {
             Self::Class => "class",
             Self::Role => "role",
             Self::Generation => "generation",
-            Self::FreeList => "free_list",
+            Self::Region => "region",
+            Self::Span => "span",
             Self::Frontier => "frontier",
         }
     }
@@ -92,6 +95,7 @@ impl From<Structure> for FindingKind {
             Structure::SegmentRecord => Self::SegmentRecord,
             Structure::Bitmap => Self::Bitmap,
             Structure::PageHeader => Self::PageHeader,
+            Structure::Region => Self::Region,
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::finding::{Finding, Findings};
+use super::finding::{Finding, FindingKind, Findings};
 use super::source::{Source, StoreStatus};
-use crate::device::Device;
+use crate::device::{Device, DeviceGeometry};
 use crate::error::Result;
-use crate::format::{FORMAT_VERSION, Role, format_store_id};
-use crate::media::Medium;
+use crate::format::{FORMAT_VERSION, Layout, Role, format_store_id};
+use crate::media::{MediaFacts, Medium};
+use crate::space::RoleTotals;
 
 /// Segments of one role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,26 @@ pub struct RoleUsage {
     pub allocated_bytes: u64,
     /// Bytes free in them.
     pub free_bytes: u64,
+    /// Extents, or items.
+    pub extents: u64,
+    /// Bytes of regions that can be no item.
+    pub overhead_bytes: u64,
+    /// Bytes that were allocated and not asked for.
+    pub rounding_bytes: u64,
+}
+
+impl RoleUsage {
+    const fn none(role: Role) -> Self {
+        Self {
+            role,
+            segments: 0,
+            allocated_bytes: 0,
+            free_bytes: 0,
+            extents: 0,
+            overhead_bytes: 0,
+            rounding_bytes: 0,
+        }
+    }
 }
 
 /// What a store is. The journal is applied, in memory.
@@ -37,6 +58,10 @@ pub struct InfoReport {
     pub state: StoreStatus,
     /// The medium that sizes were chosen for.
     pub medium: Medium,
+    /// What the system says now about the disks under the store. [`info`] leaves it out, because it sees a device and no
+    /// path; [`detect_media`](crate::device::detect_media) gives it.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub detected: Option<MediaFacts>,
     /// Length of the device when the store was made.
     pub device_bytes: u64,
     /// Sector size of the device.
@@ -49,13 +74,13 @@ pub struct InfoReport {
     pub segment_bytes: u64,
     /// Size of the journal ring.
     pub journal_bytes: u64,
-    /// Everything that cannot be allocated, the journal included.
+    /// Everything that cannot be allocated, the journal and heads of regions included.
     pub metadata_bytes: u64,
-    /// In extents.
+    /// In extents and items.
     pub allocated_bytes: u64,
     /// Can be allocated.
     pub free_bytes: u64,
-    /// Allocated extents.
+    /// Extents and items.
     pub extents: u64,
     /// Segments with usable pages.
     pub segments: u32,
@@ -86,6 +111,7 @@ pub struct InfoReport {
 /// [`Error::NotFreehold`](crate::Error::NotFreehold) and the other refusals of a superblock;
 /// [`Error::Truncated`](crate::Error::Truncated); errors of the device. Other damage is in the report.
 pub fn info(device: Arc<dyn Device>) -> Result<InfoReport> {
+    let geometry = device.geometry();
     let mut source = Source::open(device)?;
     let layout = Arc::clone(&source.layout);
     let mut findings = Findings::default();
@@ -102,7 +128,8 @@ pub fn info(device: Arc<dyn Device>) -> Result<InfoReport> {
     };
     let page_bytes = u64::from(layout.page_bytes());
     let mut roles: Vec<RoleUsage> = Vec::new();
-    let (mut allocated_bytes, mut extents) = (0, 0);
+    // The last segment of the span at hand, which covers segments without a role.
+    let mut span_end = 0;
     for number in first..frontier {
         let record = match source.record(number) {
             Ok((record, _)) => record,
@@ -111,19 +138,32 @@ pub fn info(device: Arc<dyn Device>) -> Result<InfoReport> {
                 continue;
             }
         };
-        let usable = layout.usable_range(number).len() as u64;
-        let used = u64::from(record.used_pages).min(usable) * page_bytes;
-        allocated_bytes += used;
-        extents += u64::from(record.extents);
+        if number < span_end && record.role == Role::Unused {
+            continue;
+        }
+        let segments = record.span_segments().unwrap_or(1);
+        span_end = number.saturating_add(segments);
+        let usable = layout.usable_range(number).len() as u64 * page_bytes * u64::from(segments);
+        let totals = RoleTotals::of(&layout, &record);
+        let taken = totals.allocated_bytes + totals.overhead_bytes;
         let index = roles.iter().position(|usage| usage.role == record.role).unwrap_or_else(|| {
-            roles.push(RoleUsage { role: record.role, segments: 0, allocated_bytes: 0, free_bytes: 0 });
+            roles.push(RoleUsage::none(record.role));
             roles.len() - 1
         });
         if let Some(usage) = roles.get_mut(index) {
-            usage.segments += 1;
-            usage.allocated_bytes += used;
-            usage.free_bytes += usable * page_bytes - used;
+            usage.segments += segments;
+            usage.allocated_bytes += totals.allocated_bytes;
+            usage.free_bytes += usable.saturating_sub(taken);
+            usage.extents += totals.extents;
+            usage.overhead_bytes += totals.overhead_bytes;
+            usage.rounding_bytes += totals.slack_bytes;
         }
+    }
+    let sum = |part: fn(&RoleUsage) -> u64| roles.iter().map(part).sum::<u64>();
+    let (allocated_bytes, extents) = (sum(|usage| usage.allocated_bytes), sum(|usage| usage.extents));
+    let overhead_bytes = sum(|usage| usage.overhead_bytes);
+    if let Some(message) = misfit(&layout, geometry) {
+        source.warnings.push(Finding::new(FindingKind::Superblock, layout.superblock_offset(0), message));
     }
     let (errors, _) = findings.into_parts();
     let superblock = &source.superblock;
@@ -133,15 +173,16 @@ pub fn info(device: Arc<dyn Device>) -> Result<InfoReport> {
         uuid: format_store_id(&superblock.store_id),
         state: source.status(),
         medium: superblock.medium,
+        detected: None,
         device_bytes: layout.device_bytes(),
         sector_bytes: layout.sector_bytes(),
         block_bytes: layout.block_bytes(),
         page_bytes: layout.page_bytes(),
         segment_bytes: layout.segment_bytes(),
         journal_bytes: layout.ring_bytes(),
-        metadata_bytes: layout.metadata_bytes(),
+        metadata_bytes: layout.metadata_bytes() + overhead_bytes,
         allocated_bytes,
-        free_bytes: (layout.usable_pages() * page_bytes).saturating_sub(allocated_bytes),
+        free_bytes: (layout.usable_pages() * page_bytes).saturating_sub(allocated_bytes + overhead_bytes),
         extents,
         segments: layout.segment_count().saturating_sub(first),
         untouched_segments: layout.segment_count().saturating_sub(frontier),
@@ -153,5 +194,27 @@ pub fn info(device: Arc<dyn Device>) -> Result<InfoReport> {
         torn_tail: source.replay.torn_tail,
         errors,
         warnings: source.warnings,
+    })
+}
+
+/// How the sizes of a store do not suit the device that it lies on now: the worst of it, in words.
+fn misfit(layout: &Layout, device: DeviceGeometry) -> Option<String> {
+    let sector_bytes = device.sector_bytes;
+    let physical_block_bytes = device.physical_block_bytes.max(sector_bytes);
+    let (page_bytes, granule_bytes) = (layout.page_bytes(), layout.ring_granule_bytes());
+    if sector_bytes > granule_bytes {
+        return Some(format!(
+            "the device has sectors of {sector_bytes} bytes; the store has pages of {page_bytes} and was made for sectors of {granule_bytes} at most, and can only be read here"
+        ));
+    }
+    if !page_bytes.is_multiple_of(physical_block_bytes) {
+        return Some(format!(
+            "a page of {page_bytes} bytes is not a multiple of the device's physical block of {physical_block_bytes}: writing is slow, and a power cut may damage what lies next to it"
+        ));
+    }
+    (physical_block_bytes > granule_bytes).then(|| {
+        format!(
+            "the journal writes {granule_bytes} bytes and the device's physical block has {physical_block_bytes}: a power cut may damage what lies next to a write"
+        )
     })
 }

@@ -16,7 +16,7 @@ pub struct MapCell {
     pub offset: u64,
     /// Superblocks, journal and metadata.
     pub metadata_bytes: u64,
-    /// In extents.
+    /// In pages that are in use: extents, and regions of items whole.
     pub allocated_bytes: u64,
     /// Free, in segments that were used before.
     pub free_bytes: u64,
@@ -66,8 +66,27 @@ pub fn map(device: Arc<dyn Device>, cells: usize) -> Result<MapReport> {
         cell.free_bytes = overlap(data_page, frontier_page.max(data_page));
         cell.untouched_bytes = overlap(frontier_page.max(data_page), layout.page_count());
     }
+    let take = |map: &mut [MapCell], pages: std::ops::Range<u64>| {
+        let mut page = pages.start;
+        while page < pages.end {
+            let end = ((page / cell_pages + 1) * cell_pages).min(pages.end);
+            let cell = usize::try_from(page / cell_pages).ok().and_then(|cell| map.get_mut(cell));
+            if let Some(cell) = cell {
+                let bytes = (end - page) * page_bytes;
+                cell.allocated_bytes += bytes;
+                cell.free_bytes = cell.free_bytes.saturating_sub(bytes);
+            }
+            page = end;
+        }
+    };
     for number in first..frontier {
-        if source.record(number)?.0.role == Role::Unused {
+        let record = source.record(number)?.0;
+        if let Some(segments) = record.span_segments() {
+            let first = u64::from(number) * pages_per_segment;
+            take(&mut map, first..first + u64::from(segments) * pages_per_segment);
+            continue;
+        }
+        if record.role == Role::Unused {
             continue;
         }
         let usable = layout.usable_range(number);
@@ -77,11 +96,9 @@ pub fn map(device: Arc<dyn Device>, cells: usize) -> Result<MapReport> {
             for (at, byte) in (0_u64..).zip(bytes.iter()).filter(|&(_, &byte)| byte != 0) {
                 for page in (0..8).filter(|bit| byte >> bit & 1 == 1).map(|bit| base + at * 8 + bit) {
                     let in_segment = u32::try_from(page).is_ok_and(|page| usable.contains(&page));
-                    let cell = (u64::from(number) * pages_per_segment + page) / cell_pages;
-                    let cell = usize::try_from(cell).ok().and_then(|cell| map.get_mut(cell));
-                    if let Some(cell) = cell.filter(|_| in_segment) {
-                        cell.allocated_bytes += page_bytes;
-                        cell.free_bytes = cell.free_bytes.saturating_sub(page_bytes);
+                    let page = u64::from(number) * pages_per_segment + page;
+                    if in_segment {
+                        take(&mut map, page..page + 1);
                     }
                 }
             }

@@ -140,6 +140,27 @@ impl Source {
         Ok((record, offset))
     }
 
+    /// Reads a range of the caller's space, as the journal has it.
+    pub(super) fn caller(&self, offset: u64, len: u64) -> Result<Vec<u8>> {
+        let block_bytes = u64::from(self.layout.block_bytes());
+        let (first, end) = (offset / block_bytes, (offset + len).div_ceil(block_bytes));
+        let mut bytes = Vec::new();
+        for block in first..end {
+            let journaled = self.journal.as_ref().and_then(|j| j.overlay().get(BlockId::Caller(block)));
+            match journaled {
+                Some(content) => bytes.extend_from_slice(&content),
+                None => {
+                    let content =
+                        self.port.read_vec(block * block_bytes, self.layout.block_bytes() as usize)?;
+                    bytes.extend_from_slice(&content);
+                }
+            }
+        }
+        let start = usize::try_from(offset - first * block_bytes).unwrap_or(0);
+        let len = usize::try_from(len).unwrap_or(0);
+        Ok(bytes.get(start..start + len).unwrap_or_default().to_vec())
+    }
+
     pub(super) fn presence(&mut self, leaf: u64) -> Result<Presence> {
         self.tree.presence(&self.port, leaf)
     }

@@ -210,16 +210,12 @@ impl Journal {
         Ok(content)
     }
 
-    /// Keeps the clean blocks within their budget. The tables stay: publishing changes them.
+    /// Keeps the clean blocks within their budget.
     pub(super) fn evict_clean(&self, state: &State) {
         let budget = self.options.cached_blocks;
-        let pinned = self.layout.common_leaf_range();
-        let stays = state.dirty.len() + usize::try_from(pinned.end).unwrap_or(usize::MAX / 2);
+        let stays = state.dirty.len();
         if self.overlay.len() > budget + stays {
-            self.overlay.evict(
-                budget / 2 + stays,
-                |id| matches!(id, BlockId::Metadata(leaf) if pinned.contains(&leaf)),
-            );
+            self.overlay.evict(budget / 2 + stays);
         }
     }
 

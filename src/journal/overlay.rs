@@ -124,11 +124,11 @@ impl Overlay {
         }
     }
 
-    /// Drops clean blocks until about `keep` are left in all. Blocks for which `pinned` holds stay.
-    pub(super) fn evict(&self, keep: usize, pinned: impl Fn(BlockId) -> bool) {
+    /// Drops clean blocks until about `keep` are left in all.
+    pub(super) fn evict(&self, keep: usize) {
         let mut excess = self.blocks.len().saturating_sub(keep);
-        self.blocks.retain(|&id, block| {
-            let goes = excess > 0 && !block.dirty && !pinned(id);
+        self.blocks.retain(|_, block| {
+            let goes = excess > 0 && !block.dirty;
             excess -= usize::from(goes);
             !goes
         });

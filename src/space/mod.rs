@@ -1,21 +1,31 @@
-//! Floor 5: which pages are whose. Pure: no I/O, nothing asynchronous; it takes tables and bitmaps and answers which
-//! pages and which bytes change.
+//! Floor 5: which pages and items are whose. Pure: no I/O, nothing asynchronous; it takes tables, bitmaps and region
+//! heads and answers which bytes change.
 //!
-//! There are two views of each segment. The *committed* one is what the journal says: it makes the bytes on disk. The
-//! *available* one is what may be handed out: reserved pages are missing from it from reservation on (rule 2), freed
-//! pages come back to it when their free is durable (rule 3).
+//! What is on disk is the *committed* state: segment records, bitmaps, page headers, region heads. Memory keeps the
+//! records and, of the segments that are loaded, what is *available*: what may be handed out. Reserved space is missing
+//! from it from reservation on (rule 2), freed space comes back to it when its free is durable (rule 3).
 //!
 //! Invariants:
-//! - available free pages are a subset of committed free pages;
-//! - committed free pages = available free pages + reserved + pending;
-//! - a loaded segment's record agrees with its bitmap in used pages and class.
+//! - what is available is free in the committed state;
+//! - committed free space = available + reserved + pending;
+//! - a segment with reserved or pending space, or with an extent that an open transaction is going to free, stays loaded.
 
 pub mod buddy_map;
-mod free_lists;
+mod cold;
+mod counters;
+mod index;
+mod place;
+mod publish;
 mod reserve;
+pub mod runs;
 mod segment;
+mod slab;
 mod table;
 
-pub use reserve::{Reservation, Reserve};
-pub use segment::{Segment, SegmentMaps};
-pub use table::{Allocation, Release, Space, SpaceCounters};
+pub use counters::{RoleTotals, SpaceCounters};
+pub use place::{Allocation, Place, Release, Reservation, Resize};
+pub use publish::Published;
+pub use reserve::{Exactly, Request, Reserve, Wanted};
+pub use segment::{Content, Segment};
+pub use slab::{Region, SlabSegment};
+pub use table::Space;

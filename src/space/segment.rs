@@ -1,41 +1,83 @@
 //! One segment in memory.
 
 use super::buddy_map::BuddyMap;
-use crate::format::SegmentRecord;
+use super::slab::SlabSegment;
+use crate::format::{Role, SegmentRecord};
 
-/// Free pages of a loaded segment, in both views.
-#[derive(Clone, Debug)]
-pub struct SegmentMaps {
-    /// As the journal has it.
-    pub committed: BuddyMap,
-    /// What may be handed out.
-    pub available: BuddyMap,
+/// What is known of a segment's inside.
+#[derive(Clone, Debug, Default)]
+pub enum Content {
+    /// Nothing: not loaded, or never used.
+    #[default]
+    Absent,
+    /// Role `extent`: its map is in the [`RunIndex`](super::runs::RunIndex).
+    Runs,
+    /// Role `buddy`.
+    Buddy(Box<BuddyMap>),
+    /// Role `slab`.
+    Slab(Box<SlabSegment>),
+    /// Wholly part of a span that begins with this segment.
+    Span(u32),
 }
 
-/// A segment below the frontier.
+/// A segment below the frontier of memory.
 #[derive(Clone, Debug, Default)]
 pub struct Segment {
     /// The record as the journal has it.
     pub record: SegmentRecord,
-    /// Present while the segment's bitmap is loaded.
-    pub maps: Option<SegmentMaps>,
+    /// What may be handed out of it.
+    pub content: Content,
     /// The generation given to the newest reservation. Never goes back, so that a handle from an aborted transaction
     /// does not match a later extent.
     pub last_generation: u32,
-    /// Pages reserved by open transactions.
+    /// Pages held by open transactions; of role `slab`, those of regions that are not on disk.
     pub reserved_pages: u32,
-    /// Pages freed by transactions that are not durable yet.
-    pub pending_pages: u32,
+    /// Runs that are freed by transactions which are not durable yet.
+    pub pending: Vec<(u32, u32)>,
+    /// Open transactions that are going to change something here.
+    pub pins: u32,
+    /// Grows with each change of what is committed, so that a map that was read before is not taken for the present one.
+    pub version: u32,
+    /// When it was last used, in an order of its own.
+    pub last_used: u64,
+    /// Largest order that can be had, exact, from when the map was dropped.
+    pub known_class: Option<Option<u8>>,
+    /// It is in the list of empty segments.
+    pub(super) listed_empty: bool,
 }
 
 impl Segment {
-    /// The order of the largest run that may be handed out.
+    /// Whether nothing at all is in it.
     #[must_use]
-    pub fn available_class(&self) -> Option<u8> {
-        match &self.maps {
-            Some(maps) => maps.available.largest_order(),
-            // Nothing can be reserved or pending in a segment that is not loaded.
-            None => self.record.class,
-        }
+    pub fn is_empty(&self) -> bool {
+        self.record.used_pages == 0
+            && self.reserved_pages == 0
+            && self.pending.is_empty()
+            && self.pins == 0
+            && !matches!(self.content, Content::Span(_))
+    }
+
+    /// Whether its inside has to be read before it can be used.
+    #[must_use]
+    pub fn is_cold(&self) -> bool {
+        matches!(self.content, Content::Absent) && self.record.role != Role::Unused
+    }
+
+    /// Whether its inside can be dropped from memory.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.reserved_pages == 0 && self.pending.is_empty() && self.pins == 0
+    }
+
+    /// The largest order that a cold segment may have.
+    #[must_use]
+    pub fn cold_class(&self) -> Option<u8> {
+        self.known_class.unwrap_or(self.record.class)
+    }
+
+    /// A generation for what is reserved now. Zero means that nothing was ever allocated.
+    pub(super) fn next_generation(&mut self) -> u32 {
+        self.last_generation = self.last_generation.wrapping_add(1).max(1);
+        self.last_generation
     }
 }

@@ -8,7 +8,7 @@ use freehold::{AllocRequest, Allocator, Error, ExtentInfo};
 use super::{Live, Subject, open};
 use crate::disk::{CowBase, CowDisk};
 use crate::executor;
-use crate::harness::{Probe, Refusal, Run, Start, run};
+use crate::harness::{Probe, Refusal, Run};
 use crate::oracle::checker::{Picture, examine};
 use crate::oracle::{Oracle, Violation};
 
@@ -116,12 +116,7 @@ impl Subject {
 
     /// The metadata after the first so many operations and an orderly end.
     fn twin(&self, of: &Run<Self>, operations: usize) -> Result<u128, Violation> {
-        let start = Start {
-            base: Arc::clone(&of.start.base),
-            state: of.start.state.clone(),
-            serial: of.start.serial,
-        };
-        let (twin, rest) = run(self, &start, of.operations.get(..operations).unwrap_or(&[]));
+        let (twin, rest) = of.again(self, of.operations.get(..operations).unwrap_or(&[]));
         if let Some(violation) = twin.broken {
             return Err(violation);
         }
@@ -209,4 +204,36 @@ pub(super) fn drain(store: &Allocator) -> Result<Vec<(u64, u64)>, Violation> {
         }
     }
     Ok(places)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::allocator::{Operation, Plan, Shape};
+    use crate::harness::{Address, Explorer, Policy, Source, Start, Subject as _, Tally, run};
+
+    /// One of two transactions comes to nothing, so more steps begin than come. What the next operation does then leads
+    /// back to the state of before, but not to its metadata.
+    #[test]
+    fn no_step_is_found_before_its_operation_begins() {
+        let subject = Subject { shape: Shape::TINY };
+        let start = Start { base: subject.disk().blank(), state: None, serial: 64 };
+        let operations = [
+            Operation::Transact(vec![Plan::allocating(1), Plan::default()]),
+            Operation::Transact(vec![Plan { free: vec![0], ..Plan::default() }]),
+        ];
+        let (run, _) = run(&subject, &start, &operations);
+        let states: Vec<u64> = run.history.states().iter().map(|state| state.fingerprint()).collect();
+        assert!(matches!(states[..], [_, empty, full, again] if empty == again && empty != full));
+        let policy = Policy { nest: 0.0, probe: 1.0, live_on: 0.0, injure: 0.0, ..Policy::CAMPAIGN };
+        let tally = Tally::new(Duration::from_secs(60));
+        let address = Address::of(Source::Sequence(Vec::new()));
+        Explorer::new(&subject, &run, address, &policy, 1, &tally).explore();
+        assert!(tally.failures().is_empty(), "{:?}", tally.failures());
+        assert!(tally.probes.get() > 10);
+        let of_first = run.begins[0]..run.begins[1];
+        assert!(of_first.map(|position| run.progress(position).started).all(|steps| steps <= 2));
+    }
 }

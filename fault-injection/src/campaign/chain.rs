@@ -7,7 +7,8 @@ use freehold::device::Device;
 
 use crate::disk::{Choice, CutWalker, Keep};
 use crate::harness::{
-    Address, Damage, DiskShape, Explorer, Policy, Run, Source, Start, Subject, Tally, Verdict, run,
+    Address, Damage, DiskShape, Explorer, History, Policy, Run, Source, Start, Subject, Tally, Verdict,
+    run_on,
 };
 use crate::rng::Rng;
 
@@ -31,6 +32,7 @@ pub struct Chain<S: Subject> {
     rng: Rng,
     next_round: u64,
     start: Start<S::State>,
+    history: History<S::State>,
 }
 
 impl<S: Subject> Chain<S> {
@@ -40,7 +42,8 @@ impl<S: Subject> Chain<S> {
         let rng = Rng::new(seed).fork_numbered("chain", number);
         let subject = make(&mut rng.fork("shape"));
         let start = Start { base: subject.disk().blank(), state: None, serial: 64 };
-        Self { subject, rng, next_round: 0, start }
+        let history = History::unformatted(subject.blank());
+        Self { subject, rng, next_round: 0, start, history }
     }
 
     /// The store under test.
@@ -59,7 +62,7 @@ impl<S: Subject> Chain<S> {
         let mut draw = rng.fork("work");
         let operations: Vec<S::Operation> =
             (0..operations).map(|_| self.subject.any_operation(&mut draw)).collect();
-        let (round, _) = run(&self.subject, &self.start, &operations);
+        let (round, _) = run_on(&self.subject, &self.start, self.history.clone(), &operations);
         self.go_on_from(&round, rng.fork("next"));
         Some(round)
     }
@@ -82,10 +85,11 @@ impl<S: Subject> Chain<S> {
             let image = disk.freeze();
             let device = Arc::clone(&disk) as Arc<dyn Device>;
             let judged = round.judge(&self.subject).recover(device, progress, Damage::None);
-            if let Ok((Verdict::Recovered { steps, .. }, _)) = judged
-                && let Some(state) = round.history.state(steps)
+            if let Ok((Verdict::Recovered { steps, torn_tail }, _)) = judged
+                && let Some(history) = round.left_by_crash(position, steps, torn_tail)
             {
-                self.start = Start { base: image, state: Some(state.clone()), serial: round.serial };
+                self.start = Start { base: image, state: history.last().cloned(), serial: round.serial };
+                self.history = history;
                 return;
             }
         }
@@ -129,4 +133,100 @@ pub fn retrace<S: Subject>(
     let mut runs = std::iter::from_fn(|| chain.next(settings.operations));
     let run = runs.nth(usize::try_from(round).ok()?)?;
     Some((chain.subject, run))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::allocator::{self, Operation, Plan, Shape};
+    use crate::disk::{CowBase, ErrorCode, Event, Sampling};
+    use crate::harness::run;
+
+    const SAMPLING: Sampling = Sampling { exhaustive: 16, sampled: 4, torn: 6, garbage_blocks: 2 };
+    const POLICY: Policy = Policy {
+        sampling: SAMPLING,
+        nested: SAMPLING,
+        exhaustive_depth: 1,
+        nest_deeper: 0.0,
+        probe: 0.0,
+        live_on: 0.0,
+        injure: 0.0,
+        ..Policy::CAMPAIGN
+    };
+
+    /// A flush fails, so only a cache has the last group. The opening after that writes it again and is cut off between
+    /// the copies of the superblock: the newer one has the group, the older one does not.
+    #[test]
+    fn a_round_may_lose_what_no_opening_on_its_disk_has_settled() {
+        let subject = allocator::Subject { shape: Shape::TINY };
+        let start = Start { base: subject.disk().blank(), state: None, serial: 64 };
+        let plan = Plan { free: vec![0], ..Plan::allocating(1) };
+        let failing = Operation::Fail { plan, nth: 1, flushes: true, code: ErrorCode::Io, for_ever: false };
+        let (before, _) = run(&subject, &start, &[Operation::Transact(vec![Plan::allocating(1)]), failing]);
+        assert_eq!(before.broken, None);
+        let (images, mut lost) = (left_open(&subject, &before), 0);
+        for (base, history) in images {
+            let start = Start { base, state: history.last().cloned(), serial: before.serial };
+            let (round, _) = run_on(&subject, &start, history, &[]);
+            let all = round.history.steps().len();
+            assert_eq!(round.progress(round.trace.len()).acknowledged, all);
+            // A recovery that came to its end settles it, also inside others.
+            assert_eq!(round.after_crash_in_recovery(0, &(0..=all), all, false, true), all..=all);
+            assert_eq!(round.after_crash_in_recovery(0, &(all..=all), all, true, false), all..=all);
+            let tally = Tally::new(Duration::from_secs(60));
+            let address = Address::of(Source::Sequence(Vec::new()));
+            Explorer::new(&subject, &round, address, &POLICY, 1, &tally).explore();
+            assert!(tally.failures().is_empty(), "{:?}", tally.failures());
+            lost += recovered(&subject, &round).iter().filter(|found| found.steps < all).count();
+        }
+        assert!(lost > 0, "no crash in an opening lost what the opening had found");
+    }
+
+    struct Found {
+        position: usize,
+        image: Arc<CowBase>,
+        steps: usize,
+        torn_tail: bool,
+    }
+
+    /// Crash states, and what a recovery finds in each.
+    fn recovered(subject: &allocator::Subject, run: &Run<allocator::Subject>) -> Vec<Found> {
+        let shape = subject.disk();
+        let disk = shape.cow(&run.start.base);
+        let mut walker = CutWalker::new(&run.trace, Arc::clone(&run.start.base), &shape.geometry());
+        let (mut found, mut rng) = (Vec::new(), Rng::new(1));
+        for position in run.trace.io_points() {
+            let cut = walker.cut_at(position);
+            for choice in cut.choices(&SAMPLING, &mut rng) {
+                cut.apply(&choice, &disk).unwrap();
+                let image = disk.freeze();
+                let device = Arc::clone(&disk) as Arc<dyn Device>;
+                let judged = run.judge(subject).recover(device, run.progress(position), Damage::None);
+                if let (Verdict::Recovered { steps, torn_tail }, _) = judged.unwrap() {
+                    found.push(Found { position, image, steps, torn_tail });
+                }
+            }
+        }
+        found
+    }
+
+    /// Crash states of the opening after the failure that hold more than was acknowledged, and how they go on.
+    fn left_open(
+        subject: &allocator::Subject,
+        run: &Run<allocator::Subject>,
+    ) -> Vec<(Arc<CowBase>, History<allocator::model::State>)> {
+        let events = run.trace.events();
+        let failed = events.iter().position(|event| *event == Event::FailedFlush).unwrap();
+        let (mut known, mut open) = (HashSet::new(), Vec::new());
+        for Found { position, image, steps, torn_tail } in recovered(subject, run) {
+            let is_open = position > failed && steps > run.progress(position).acknowledged;
+            if is_open && known.insert(image.hash()) {
+                open.push((image, run.left_by_crash(position, steps, torn_tail).unwrap()));
+            }
+        }
+        open
+    }
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use freehold::device::Device;
 
 use super::address::Address;
-use super::history::Progress;
 use super::judge::Verdict;
 use super::run::Run;
 use super::subject::{Damage, Probe, Subject};
@@ -74,7 +73,8 @@ pub struct Explorer<'a, S: Subject> {
 /// A recovery, and what may come of it.
 #[derive(Clone, Copy)]
 struct Case<'a> {
-    progress: Progress,
+    /// Where the run was cut.
+    position: usize,
     damage: Damage,
     /// The steps that the recovery before may have found.
     expected: Option<&'a RangeInclusive<usize>>,
@@ -126,7 +126,7 @@ impl<'a, S: Subject> Explorer<'a, S> {
         // What was begun is finished, so that every point is cut.
         let points = run.trace.io_points().chain([run.trace.len()]);
         for position in points.filter(|position| range.contains(position)) {
-            let states = self.explore_cut(walker.cut_at(position), run.progress(position));
+            let states = self.explore_cut(walker.cut_at(position));
             if let Some(phase) = run.trace.events().get(position).and_then(phase_of) {
                 let add = |counters: &[Counter], more| {
                     counters.get(phase).into_iter().for_each(|counter| counter.add(more));
@@ -165,10 +165,10 @@ impl<'a, S: Subject> Explorer<'a, S> {
     }
 
     /// Returns how many states were made.
-    fn explore_cut(&mut self, cut: &Cut, progress: Progress) -> u64 {
+    fn explore_cut(&mut self, cut: &Cut) -> u64 {
         let exhausted = cut.combinations() <= self.policy.sampling.exhaustive;
         if exhausted { &self.tally.cuts_exhausted } else { &self.tally.cuts_sampled }.add(1);
-        let steps = progress.acknowledged..=progress.started;
+        let steps = self.run.progress(cut.position()).allowed();
         let allowed = self.allowed_key(&steps);
         let mut states = 0;
         let mut garbage_counted = false;
@@ -185,8 +185,14 @@ impl<'a, S: Subject> Explorer<'a, S> {
             }
             let address = self.address.with(choice);
             let counts = class != Class::Garbage || !std::mem::replace(&mut garbage_counted, true);
-            let case =
-                Case { progress, damage: Damage::None, expected: None, depth: 0, class, address: &address };
+            let case = Case {
+                position: cut.position(),
+                damage: Damage::None,
+                expected: None,
+                depth: 0,
+                class,
+                address: &address,
+            };
             let judged =
                 catch_unwind(AssertUnwindSafe(|| self.judge_state(cut, &choice, &case, counts, allowed)));
             let judged = judged.unwrap_or_else(|panic| Err(broken(Violation::panic(&*panic), &address)));
@@ -259,7 +265,8 @@ impl<'a, S: Subject> Explorer<'a, S> {
         let footprint = disk.footprint();
         let fail = |violation| broken(violation, case.address);
         let judge = self.run.judge(self.subject);
-        let (verdict, store) = judge.judge(opened, case.progress, case.damage).map_err(fail)?;
+        let (verdict, store) =
+            judge.judge(opened, self.run.progress(case.position), case.damage).map_err(fail)?;
         if counts {
             self.tally.count_distinct(footprint, case.class);
         }
@@ -314,11 +321,14 @@ impl<'a, S: Subject> Explorer<'a, S> {
         let geometry = self.subject.disk().geometry();
         let exhaustive = outer.depth < self.policy.exhaustive_depth;
         let sampling = if exhaustive { &self.policy.nested } else { &self.policy.deeper };
+        let before = self.run.progress(outer.position).allowed();
+        let allowed_before = outer.expected.unwrap_or(&before);
         let mut rng = self.draws("nest", image.hash());
         let mut walker = CutWalker::new(trace, Arc::clone(image), &geometry);
         for position in trace.io_points().chain([trace.len()]) {
             let at_end = position == trace.len();
-            let found = self.run.after_crash_in_recovery(steps, torn_tail, at_end, outer.progress);
+            let found =
+                self.run.after_crash_in_recovery(outer.position, allowed_before, steps, torn_tail, at_end);
             let allowed = self.allowed_key(&found);
             let cut = walker.cut_at(position);
             let mut garbage_counted = false;

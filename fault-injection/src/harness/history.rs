@@ -1,5 +1,7 @@
 //! Histories: what was done, and the model's state after each step.
 
+use std::ops::RangeInclusive;
+
 use super::subject::Damage;
 
 /// One step of a history: it is in a crash state or it is not.
@@ -26,19 +28,46 @@ pub struct History<T> {
     states: Vec<T>,
     /// Number of steps after which the disk holds a store.
     formatted_at: usize,
+    /// Number of steps until the first opening comes to its end.
+    opened_at: usize,
 }
 
 impl<T: Clone> History<T> {
     /// A history that begins with a store in `state`.
     #[must_use]
     pub fn from(state: T) -> Self {
-        Self { steps: Vec::new(), states: vec![state], formatted_at: 0 }
+        Self { steps: Vec::new(), states: vec![state], formatted_at: 0, opened_at: 0 }
+    }
+
+    /// A history that begins with what a crash left to a recovery that has not come to its end: the store is found in
+    /// `state`, but another crash inside the first opening may still lead to one of the others.
+    #[must_use]
+    pub fn unsettled(others: Vec<T>, state: T) -> Self {
+        let text = "what else the crash before may have left, until the opening has come to its end";
+        let steps = vec![Step { text: text.to_owned(), journaled: false }; others.len()];
+        let opened_at = others.len();
+        let states = others.into_iter().chain([state]).collect();
+        Self { steps, states, formatted_at: 0, opened_at }
     }
 
     /// A history that begins with a blank disk.
     #[must_use]
     pub fn unformatted(state: T) -> Self {
         Self { formatted_at: 1, ..Self::from(state) }
+    }
+
+    /// As it was before the first opening, or formatting.
+    #[must_use]
+    pub fn beginning(&self) -> Self {
+        let mut beginning = self.clone();
+        beginning.steps.truncate(self.opened_at);
+        beginning.states.truncate(self.opened_at + 1);
+        beginning
+    }
+
+    /// Number of steps until the first opening comes to its end.
+    pub(super) const fn opened_at(&self) -> usize {
+        self.opened_at
     }
 
     /// Adds a step.
@@ -114,6 +143,12 @@ pub struct Progress {
 
 /// Marks in a trace say how far the history has come.
 impl Progress {
+    /// How many steps may be found when nothing is damaged.
+    #[must_use]
+    pub const fn allowed(&self) -> RangeInclusive<usize> {
+        self.acknowledged..=self.started
+    }
+
     /// A mark: so many steps are begun.
     #[must_use]
     pub const fn started_mark(steps: usize) -> u64 {
@@ -124,6 +159,12 @@ impl Progress {
     #[must_use]
     pub const fn acknowledged_mark(steps: usize) -> u64 {
         (steps as u64) << 1 | 1
+    }
+
+    /// How many steps a mark acknowledges; none if it is one of a beginning.
+    #[must_use]
+    pub fn acknowledged_by(mark: u64) -> Option<usize> {
+        (mark & 1 == 1).then(|| usize::try_from(mark >> 1).unwrap_or(usize::MAX))
     }
 
     /// Takes a mark into account.

@@ -29,7 +29,7 @@ pub use address::{Address, Source};
 pub use explore::{Explorer, Policy};
 pub use history::{History, Progress, Step};
 pub use judge::{Judge, Verdict};
-pub use run::{Run, Start, run};
+pub use run::{Run, Start, run, run_on};
 pub use session::Session;
 pub use shrink::{Shrunk, shrink};
 pub use story::{Ending, tell};

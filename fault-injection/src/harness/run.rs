@@ -23,6 +23,15 @@ pub struct Start<T> {
     pub serial: u64,
 }
 
+impl<T: Clone> Start<T> {
+    pub(super) fn history<S: Subject<State = T>>(&self, subject: &S) -> History<T> {
+        match &self.state {
+            Some(state) => History::from(state.clone()),
+            None => History::unformatted(subject.blank()),
+        }
+    }
+}
+
 /// Operations that were run, ready to be cut.
 pub struct Run<S: Subject> {
     /// What it began with.
@@ -43,33 +52,64 @@ pub struct Run<S: Subject> {
     pub steps_at: Vec<usize>,
     /// For the subject's own use: what is costly to find out, by number of operations.
     pub memo: Mutex<BTreeMap<usize, u128>>,
-    progress: Vec<Progress>,
-    flush_failed: bool,
+    instants: Vec<Instant>,
+}
+
+/// What holds at a position of a trace.
+#[derive(Clone, Copy, Debug, Default)]
+struct Instant {
+    progress: Progress,
+    /// What was found last may have been in a cache only, and no opening has come to its end since.
+    unsettled: bool,
 }
 
 impl<S: Subject> Run<S> {
-    /// The steps that may be found after a crash in a recovery that had found `steps`. A recovery that came to its end
-    /// has settled it. Before that nobody has seen what it found: a torn group that it drops may be completed by what it
-    /// writes over it, and after a failed flush a group may have been in a cache only.
+    fn instant(&self, position: usize) -> Instant {
+        self.instants.get(position).or(self.instants.last()).copied().unwrap_or_default()
+    }
+
+    /// Runs operations from the same beginning.
+    pub fn again(&self, subject: &S, operations: &[S::Operation]) -> (Self, Rest<S>) {
+        run_on(subject, &self.start, self.history.beginning(), operations)
+    }
+
+    /// The steps that may be found after a crash in a recovery that had found `steps` of the ones that were allowed, after
+    /// a power cut at `position`.
+    ///
+    /// A recovery that came to its end has settled it. Before that nobody has seen what it found: a torn group that it
+    /// drops may be completed by what it writes over it. After a failed flush a group may have been in a cache only; what
+    /// an opening writes in its place is gone when the superblock that refers to it is torn, and is there again when
+    /// another write over that superblock, torn too, puts the old bytes right.
     #[must_use]
     pub fn after_crash_in_recovery(
         &self,
+        position: usize,
+        allowed: &RangeInclusive<usize>,
         steps: usize,
         torn_tail: bool,
         came_to_its_end: bool,
-        progress: Progress,
     ) -> RangeInclusive<usize> {
-        if came_to_its_end {
-            return steps..=steps;
-        }
-        let lowest = if self.flush_failed { progress.acknowledged.min(steps) } else { steps };
-        lowest..=if torn_tail { progress.started } else { steps }
+        let unsettled = self.instant(position).unsettled;
+        let may_be_less = unsettled && !came_to_its_end;
+        let may_be_more = (unsettled || torn_tail) && !came_to_its_end;
+        let lowest = if may_be_less { *allowed.start() } else { steps };
+        lowest..=if may_be_more { *allowed.end() } else { steps }
+    }
+
+    /// The history that goes on from a crash at `position` in which a recovery finds `steps`. That recovery runs on a copy
+    /// of the disk: on the disk itself nothing is settled.
+    #[must_use]
+    pub fn left_by_crash(&self, position: usize, steps: usize, torn_tail: bool) -> Option<History<S::State>> {
+        let allowed = self.progress(position).allowed();
+        let others = self.after_crash_in_recovery(position, &allowed, steps, torn_tail, false);
+        let others = others.filter(|&other| other != steps).filter_map(|other| self.history.state(other));
+        Some(History::unsettled(others.cloned().collect(), self.history.state(steps)?.clone()))
     }
 
     /// How far the history had come when the event at `position` was in flight.
     #[must_use]
     pub fn progress(&self, position: usize) -> Progress {
-        self.progress.get(position).or(self.progress.last()).copied().unwrap_or_default()
+        self.instant(position).progress
     }
 
     /// The judge of this run's states.
@@ -101,7 +141,17 @@ pub fn run<S: Subject>(
     start: &Start<S::State>,
     operations: &[S::Operation],
 ) -> (Run<S>, Rest<S>) {
-    let mut session = Session::new(subject, start);
+    run_on(subject, start, start.history(subject), operations)
+}
+
+/// As [`run`], and the history begins like this.
+pub fn run_on<S: Subject>(
+    subject: &S,
+    start: &Start<S::State>,
+    beginning: History<S::State>,
+    operations: &[S::Operation],
+) -> (Run<S>, Rest<S>) {
+    let mut session = Session::with_history(subject, start, beginning);
     let mut begins = Vec::with_capacity(operations.len());
     let mut steps_at = Vec::with_capacity(operations.len() + 1);
     let driven = catch_unwind(AssertUnwindSafe(|| {
@@ -118,8 +168,7 @@ pub fn run<S: Subject>(
         begins,
         steps_at,
         memo: Mutex::default(),
-        progress: progress_by_position(&trace),
-        flush_failed: trace.events().contains(&Event::FailedFlush),
+        instants: instants(&trace, &history),
         trace,
         history,
         serial,
@@ -156,15 +205,33 @@ fn drive<S: Subject>(
     Ok(())
 }
 
-fn progress_by_position(trace: &Trace) -> Vec<Progress> {
-    let mut progress = Progress::default();
-    let mut by_position = Vec::with_capacity(trace.len() + 1);
+/// What holds at each position of a trace, and at its end.
+fn instants<T: Clone>(trace: &Trace, history: &History<T>) -> Vec<Instant> {
+    let left_open = history.opened_at();
+    let progress = Progress { acknowledged: 0, started: left_open };
+    let mut now = Instant { progress, unsettled: left_open > 0 };
+    let mut instants = Vec::with_capacity(trace.len() + 1);
     for event in trace.events() {
-        by_position.push(progress);
-        if let Event::Mark(mark) = event {
-            progress.observe(*mark);
+        instants.push(now);
+        match event {
+            Event::Mark(mark) => now.progress.observe(*mark),
+            Event::FailedFlush => now.unsettled = true,
+            Event::Opened => {
+                now.progress.acknowledged = now.progress.acknowledged.max(left_open);
+                now.unsettled = false;
+            }
+            _ => {}
         }
     }
-    by_position.push(progress);
-    by_position
+    instants.push(now);
+    // An operation may begin more steps than come of it. Their numbers then go to steps of later operations, of which
+    // nothing may be found before those begin.
+    let mut come = usize::MAX;
+    for (instant, event) in instants.iter_mut().zip(trace.events()).rev() {
+        if let Event::Mark(mark) = event {
+            come = Progress::acknowledged_by(*mark).unwrap_or(come);
+        }
+        instant.progress.started = instant.progress.started.min(come);
+    }
+    instants
 }

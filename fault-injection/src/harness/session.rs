@@ -23,13 +23,14 @@ impl<S: Subject> Session<S> {
     /// A session that goes on from `start`.
     #[must_use]
     pub fn new(subject: &S, start: &Start<S::State>) -> Self {
+        Self::with_history(subject, start, start.history(subject))
+    }
+
+    /// A session that goes on from `start` and from such a beginning of its history.
+    pub(super) fn with_history(subject: &S, start: &Start<S::State>, history: History<S::State>) -> Self {
         let shape = subject.disk();
         let disk = SimDisk::new(Arc::clone(&start.base), shape.sector_bytes, shape.physical_block_bytes);
         disk.set_rewriting(shape.rewrites);
-        let history = match &start.state {
-            Some(state) => History::from(state.clone()),
-            None => History::unformatted(subject.blank()),
-        };
         Self { disk: Arc::new(disk), store: None, history, serial: start.serial }
     }
 

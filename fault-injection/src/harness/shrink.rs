@@ -98,12 +98,12 @@ impl<S: Subject> Shrinker<'_, S> {
         };
         let operations: Vec<S::Operation> =
             kept.iter().filter_map(|&at| self.failing.operations.get(at).cloned()).collect();
-        let start = if fresh {
-            Start { base: self.subject.disk().blank(), state: None, serial: 0 }
+        let (run, _) = if fresh {
+            let start = Start { base: self.subject.disk().blank(), state: None, serial: 0 };
+            run(self.subject, &start, &operations)
         } else {
-            self.failing.start.clone()
+            self.failing.again(self.subject, &operations)
         };
-        let (run, _) = run(self.subject, &start, &operations);
         let address = Address { kept: Some(numbers), fresh, ..Address::of(self.address.source.clone()) };
         let tally = Tally::new(left).wanting(self.oracle);
         // Several seeds: what is sampled may miss a rare state.

@@ -124,7 +124,8 @@ impl<S: Subject> Teller<'_, S> {
                 return Ending::Broken(Violation::new(Oracle::Twice, message));
             }
             let at_end = address.choices.get(depth + 1).is_some_and(|next| next.cut == trace.len());
-            expected = Some(run.after_crash_in_recovery(steps, torn_tail, at_end, progress));
+            let allowed = expected.unwrap_or_else(|| progress.allowed());
+            expected = Some(run.after_crash_in_recovery(first.cut, &allowed, steps, torn_tail, at_end));
             if let Some(store) = store.filter(|_| last && damage == Damage::None) {
                 let probe = Probe { run, image: &base, disk: &disk, store: &store, steps, torn_tail };
                 let closer = self.subject.probe(&probe).and_then(|()| self.subject.live_on(&probe));

@@ -1,6 +1,7 @@
 //! Recounting a whole store from raw bytes.
 
-mod lists;
+mod record;
+mod region;
 mod segment;
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use super::source::{Source, StoreStatus};
 use super::tree::Presence;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::format::{AllocatorState, Layout, LeafAddress, SegmentRecord, is_zero};
+use crate::format::{AllocatorState, Layout, LeafAddress, Role, SegmentRecord, is_zero};
 
 /// How far a check has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +38,13 @@ pub struct CheckReport {
     pub errors_omitted: u64,
     /// What a power cut leaves behind and replay puts in order.
     pub warnings: Vec<Finding>,
-    /// In use by the bitmaps.
+    /// In extents and items, by a recount.
     pub allocated_bytes: u64,
     /// Can be allocated.
     pub free_bytes: u64,
-    /// Extents, by the page headers.
+    /// Bytes of regions that can be no item.
+    pub overhead_bytes: u64,
+    /// Extents and items, by a recount.
     pub extents: u64,
     /// In use in a bitmap, without a header.
     pub leaked_bytes: u64,
@@ -98,33 +101,57 @@ pub fn check(device: Arc<dyn Device>, progress: &mut dyn FnMut(CheckProgress)) -
         });
     }
 
+    let table = Table { first, frontier, records };
     let mut totals = segment::Totals::default();
     let total_segments = u64::from(frontier - first);
-    for (number, record) in (first..).zip(&records) {
-        totals += segment::check(&mut source, number, record.as_ref(), &mut findings)?;
+    for number in first..frontier {
+        totals += segment::check(&mut source, &table, number, &mut findings)?;
         progress(CheckProgress { done_segments: u64::from(number - first) + 1, total_segments });
-    }
-    if let Some(state) = &state {
-        lists::check(&mut source, state, first, &records, &mut findings)?;
     }
     check_unused(&mut source, first, frontier, &mut findings)?;
 
     let page_bytes = u64::from(layout.page_bytes());
     let (errors, errors_omitted) = findings.into_parts();
+    let leaked_bytes = totals.leaked_pages * page_bytes;
+    let taken = totals.allocated_bytes + totals.overhead_bytes + leaked_bytes;
     Ok(CheckReport {
         ok: errors.is_empty(),
         state: source.status(),
         errors,
         errors_omitted,
-        allocated_bytes: totals.used_pages * page_bytes,
-        free_bytes: layout.usable_pages().saturating_sub(totals.used_pages) * page_bytes,
+        allocated_bytes: totals.allocated_bytes,
+        free_bytes: (layout.usable_pages() * page_bytes).saturating_sub(taken),
+        overhead_bytes: totals.overhead_bytes,
         extents: totals.extents,
-        leaked_bytes: totals.leaked_pages * page_bytes,
+        leaked_bytes,
         torn_tail: source.replay.torn_tail,
         segments: total_segments,
         journal_transactions: source.replay.transactions,
         warnings: source.warnings,
     })
+}
+
+/// The segment table as it was read; `None` for a record that cannot be.
+struct Table {
+    first: u32,
+    frontier: u32,
+    records: Vec<Option<SegmentRecord>>,
+}
+
+impl Table {
+    fn record(&self, number: u32) -> Option<&SegmentRecord> {
+        self.records.get(number.checked_sub(self.first)? as usize)?.as_ref()
+    }
+
+    /// The span that a segment is part of, but does not begin: its first segment.
+    fn span_around(&self, number: u32) -> Option<u32> {
+        // Spans are few and records are many: the nearest record with a role decides.
+        let head = (self.first..number)
+            .rev()
+            .find(|&before| self.record(before).is_none_or(|record| record.role != Role::Unused))?;
+        let segments = self.record(head)?.span_segments()?;
+        (number - head < segments).then_some(head)
+    }
 }
 
 fn check_state(source: &mut Source, findings: &mut Findings) -> Result<Option<AllocatorState>> {

@@ -1,19 +1,22 @@
-//! One segment: its bitmap, its page headers and its record against each other.
+//! One segment: its bitmap and its page headers against each other, and both against its record.
 
 use std::ops::{AddAssign, Range};
 use std::sync::Arc;
 
 use super::super::finding::{FindingKind, Findings};
 use super::super::source::Source;
+use super::{Table, record, region};
 use crate::error::Result;
 use crate::format::{HeaderKind, Layout, PAGE_HEADER_BYTES, PageHeader, Role, SegmentRecord, is_zero};
 
 /// What a recount gave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
-    /// Pages in use by the bitmap.
-    pub(super) used_pages: u64,
-    /// Extents by the headers.
+    /// Bytes of extents and items.
+    pub(super) allocated_bytes: u64,
+    /// Bytes of regions that can be no item.
+    pub(super) overhead_bytes: u64,
+    /// Extents and items.
     pub(super) extents: u64,
     /// Pages in use that no extent covers.
     pub(super) leaked_pages: u64,
@@ -21,68 +24,78 @@ pub(super) struct Totals {
 
 impl AddAssign for Totals {
     fn add_assign(&mut self, other: Self) {
-        self.used_pages += other.used_pages;
+        self.allocated_bytes += other.allocated_bytes;
+        self.overhead_bytes += other.overhead_bytes;
         self.extents += other.extents;
         self.leaked_pages += other.leaked_pages;
     }
 }
 
 /// A segment as far as it has been read.
-struct Recount<'a> {
-    number: u32,
-    layout: Arc<Layout>,
-    usable: Range<u32>,
-    record: Option<&'a SegmentRecord>,
-    findings: &'a mut Findings,
+pub(super) struct Recount<'a> {
+    pub(super) number: u32,
+    pub(super) layout: Arc<Layout>,
+    pub(super) table: &'a Table,
+    pub(super) usable: Range<u32>,
+    pub(super) record: Option<&'a SegmentRecord>,
+    pub(super) findings: &'a mut Findings,
     /// By page; `None` when a block of the bitmap is damaged.
-    used: Option<Vec<bool>>,
+    pub(super) used: Option<Vec<bool>>,
     /// Pages that an extent covers.
     covered: Vec<bool>,
     /// The first page whose header cannot be read. From here on a page without a header may be part of an extent.
-    unknown_from: Option<u32>,
-    extents: u64,
+    pub(super) unknown_from: Option<u32>,
+    /// Headers of extents that start here.
+    pub(super) extents: u64,
+    pub(super) slack_bytes: u64,
+    pub(super) newest: u32,
+    /// Regions by number, with their headers.
+    pub(super) regions: Vec<(u32, PageHeader)>,
+    /// The header of a span that starts here.
+    pub(super) span: Option<PageHeader>,
 }
 
 pub(super) fn check(
     source: &mut Source,
+    table: &Table,
     number: u32,
-    record: Option<&SegmentRecord>,
     findings: &mut Findings,
 ) -> Result<Totals> {
     let layout = Arc::clone(&source.layout);
+    let pages = layout.pages_per_segment() as usize;
     let mut recount = Recount {
         number,
+        table,
         usable: layout.usable_range(number),
-        record,
+        record: table.record(number),
         findings,
-        used: Some(vec![false; layout.pages_per_segment() as usize]),
-        covered: vec![false; layout.pages_per_segment() as usize],
+        used: Some(vec![false; pages]),
+        covered: vec![false; pages],
         unknown_from: None,
         extents: 0,
+        slack_bytes: 0,
+        newest: 0,
+        regions: Vec::new(),
+        span: None,
         layout,
     };
     recount.read_bitmap(source)?;
     recount.read_headers(source)?;
     let leaked_pages = recount.find_leaks();
-    recount.compare_record(source)?;
-    let used = recount.used.iter().flatten().filter(|&&used| used).count();
-    Ok(Totals { used_pages: used as u64, extents: recount.extents, leaked_pages })
-}
-
-/// The order of the largest free, naturally aligned run: pairs of free halves make free wholes.
-fn largest_free_order(mut free: Vec<bool>) -> Option<u8> {
-    let mut largest = None;
-    for order in 0_u8.. {
-        if !free.contains(&true) {
-            break;
-        }
-        largest = Some(order);
-        if free.len() < 2 {
-            break;
-        }
-        free = free.chunks(2).map(|pair| pair == [true, true]).collect();
-    }
-    largest
+    let items = region::check(&mut recount, source)?;
+    record::compare(&mut recount, source, &items)?;
+    let page_bytes = u64::from(recount.layout.page_bytes());
+    let used = recount.used.iter().flatten().filter(|&&used| used).count() as u64;
+    let region_bytes = recount.regions.len() as u64 * recount.layout.region_bytes();
+    let span = recount.span.and(recount.record).and_then(SegmentRecord::span_segments).unwrap_or(0);
+    let extent_bytes = (used.saturating_sub(leaked_pages) * page_bytes).saturating_sub(region_bytes)
+        + u64::from(span) * recount.layout.segment_bytes();
+    Ok(Totals {
+        allocated_bytes: extent_bytes + items.bytes,
+        overhead_bytes: region_bytes.saturating_sub(items.capacity_bytes),
+        extents: recount.extents + items.count,
+        leaked_pages,
+    })
 }
 
 impl Recount<'_> {
@@ -160,31 +173,74 @@ impl Recount<'_> {
             let message = format!("{place}: a header for a page that cannot be used");
             return self.findings.add(FindingKind::PageHeader, offset, message);
         }
+        self.newest = self.newest.max(header.generation);
         if let Some(record) = self.record.filter(|record| header.generation > record.generation) {
             let message =
                 format!("{place}: generation {} above the record's {}", header.generation, record.generation);
             self.findings.add(FindingKind::Generation, offset, message);
         }
-        if header.kind == HeaderKind::None {
-            return;
+        let page_bytes = u64::from(self.layout.page_bytes());
+        let len = u64::from(header.pages) * page_bytes;
+        let role = self.record.map(|record| record.role);
+        let fits = match header.kind {
+            HeaderKind::None => return,
+            HeaderKind::Buddy | HeaderKind::Extent => {
+                self.extents += 1;
+                self.slack_bytes += header.slack_bytes(len, page_bytes);
+                matches!(role, None | Some(Role::Buddy | Role::Extent))
+            }
+            HeaderKind::SpanTail => {
+                self.check_tail(&place, page, header, offset);
+                matches!(role, None | Some(Role::Buddy | Role::Extent))
+            }
+            HeaderKind::Region => {
+                let number = page / self.layout.region_pages();
+                let whole = header.pages == self.layout.region_pages()
+                    && page.is_multiple_of(header.pages)
+                    && self.layout.usable_regions(self.number).contains(&number);
+                if !whole {
+                    let message = format!("{place}: a region that is not where a region can be");
+                    return self.findings.add(FindingKind::PageHeader, offset, message);
+                }
+                self.regions.push((number, *header));
+                matches!(role, None | Some(Role::Slab))
+            }
+            HeaderKind::Span => {
+                self.extents += 1;
+                self.slack_bytes += header.slack_bytes(len, page_bytes);
+                self.span = Some(*header);
+                // Its pages are not in the bitmap.
+                if page != 0 || !matches!(role, None | Some(Role::Span)) {
+                    let message = format!("{place}: a span starts where none can");
+                    self.findings.add(FindingKind::Span, offset, message);
+                }
+                return;
+            }
+        };
+        if !fits {
+            let message = format!("{place}: a {:?} in a segment of another role", header.kind);
+            self.findings.add(FindingKind::Role, offset, message);
         }
-        self.extents += 1;
-        if !page.is_multiple_of(header.pages) {
+        if header.kind == HeaderKind::Buddy && !page.is_multiple_of(header.pages) {
             let message =
                 format!("{place}: an extent of {} pages is not aligned to its length", header.pages);
             self.findings.add(FindingKind::PageHeader, offset, message);
         }
-        let end = page.saturating_add(header.pages);
+        self.cover(&place, page, header.pages, offset);
+    }
+
+    /// Notes which pages belong to an extent.
+    fn cover(&mut self, place: &str, page: u32, pages: u32, offset: u64) {
+        let end = page.saturating_add(pages);
         if end > self.usable.end {
-            let message = format!("{place}: an extent of {} pages reaches outside the segment", header.pages);
+            let message = format!("{place}: an extent of {pages} pages reaches outside the segment");
             self.findings.add(FindingKind::PageHeader, offset, message);
         }
         let range = page as usize..end.min(self.usable.end) as usize;
         if let Some(used) = self.used.as_ref().and_then(|used| used.get(range.clone())) {
             let free = used.iter().filter(|&&used| !used).count();
             if free > 0 {
-                let message =
-                    format!("{place}: {free} of the extent's {} pages are free in the bitmap", header.pages);
+                let message = format!("{place}: {free} of the extent's {pages} pages are free in the bitmap");
                 self.findings.add(FindingKind::PageHeader, offset, message);
             }
         }
@@ -194,6 +250,26 @@ impl Recount<'_> {
                 self.findings.add(FindingKind::Overlap, offset, message);
             }
             covered.fill(true);
+        }
+    }
+
+    /// The tail of a span fits to its beginning.
+    fn check_tail(&mut self, place: &str, page: u32, header: &PageHeader, offset: u64) {
+        let head = u32::try_from(header.owner).ok().filter(|head| *head < self.number);
+        let record = head.and_then(|head| self.table.record(head));
+        let unread = head.is_some_and(|head| (self.table.first..self.table.frontier).contains(&head));
+        let reaches = |record: &SegmentRecord| {
+            let segments = record.span_segments().unwrap_or(0);
+            head.and_then(|head| head.checked_add(segments)) == Some(self.number)
+        };
+        let fits = match record {
+            Some(record) => reaches(record),
+            // A record that cannot be read is a finding of its own.
+            None => unread,
+        };
+        if page != 0 || !fits {
+            let message = format!("{place}: the tail of a span that does not end here");
+            self.findings.add(FindingKind::Span, offset, message);
         }
     }
 
@@ -219,60 +295,5 @@ impl Recount<'_> {
         }
         ended(self.findings, &self.layout, self.number, run);
         leaked
-    }
-
-    fn compare_record(&mut self, source: &mut Source) -> Result<()> {
-        let Some(record) = self.record else { return Ok(()) };
-        let number = self.number;
-        let (_, offset) = source.record(number)?;
-        let mut add =
-            |kind, message: String| self.findings.add(kind, offset, format!("segment {number}: {message}"));
-        if record.role == Role::Unused && (record.used_pages > 0 || record.extents > 0 || self.extents > 0) {
-            add(FindingKind::Role, "has no role, and extents".to_owned());
-        }
-        if record.class.is_some_and(|class| class > self.layout.max_order()) {
-            add(FindingKind::SegmentRecord, "class beyond the segment".to_owned());
-        }
-        if self.unknown_from.is_none() && u64::from(record.extents) != self.extents {
-            add(
-                FindingKind::Count,
-                format!("{} extents by the headers, {} by the record", self.extents, record.extents),
-            );
-        }
-        let Some(used) = &self.used else { return Ok(()) };
-        let used_pages = used.iter().filter(|&&used| used).count();
-        if record.used_pages as usize != used_pages {
-            let message =
-                format!("{used_pages} pages in use by the bitmap, {} by the record", record.used_pages);
-            add(FindingKind::Count, message);
-        }
-        let free = (0_u32..).zip(used).map(|(page, used)| self.usable.contains(&page) && !used).collect();
-        let class = largest_free_order(free);
-        if class != record.class {
-            let words =
-                |class: Option<u8>| class.map_or("none".to_owned(), |class| format!("of order {class}"));
-            let message = format!(
-                "largest free run {} by the bitmap, {} by the record",
-                words(class),
-                words(record.class)
-            );
-            add(FindingKind::Class, message);
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn runs_are_naturally_aligned() {
-        let free = |text: &str| text.bytes().map(|byte| byte == b'.').collect::<Vec<bool>>();
-        assert_eq!(largest_free_order(free("xxxxxxxx")), None);
-        assert_eq!(largest_free_order(free("x..xx..x")), Some(0));
-        assert_eq!(largest_free_order(free("..xx....")), Some(2));
-        assert_eq!(largest_free_order(free("xx....xx")), Some(1));
-        assert_eq!(largest_free_order(free("........")), Some(3));
     }
 }

@@ -1,0 +1,213 @@
+//! Growing and shrinking an extent where it is.
+
+use super::extent::Extent;
+use super::handle::{Core, Inner, Resized};
+use super::load::{Fault, Missing};
+use super::transaction::Transaction;
+use crate::error::{Error, Result};
+use crate::format::PageHeader;
+use crate::space::{Place, Resize};
+
+/// What becomes of a resize at once.
+enum Outcome {
+    /// Nothing changes but the slack, if that.
+    Done(Extent),
+    /// It takes effect when the transaction commits.
+    Staged(Extent, Resize),
+}
+
+impl Transaction {
+    /// Gives an extent another length, at least `bytes` bytes, where it is: a new handle for it, which is valid when the
+    /// transaction commits, and within the transaction. The old handle is not any more, when the transaction has
+    /// committed. What is cut off is handed out again when that is durable.
+    ///
+    /// Runs of pages can grow into free pages right behind them, and shrink to at least a page. A power-of-two extent,
+    /// an item and a span keep their length; giving them a length that rounds to the one they have is no error.
+    ///
+    /// # Errors
+    /// [`Error::CannotResize`] when the space behind is not free, or the kind of extent does not allow it;
+    /// [`Error::InvalidSize`] for no bytes; as [`free`](Self::free) for the handle.
+    pub async fn resize(&mut self, extent: &Extent, bytes: u64) -> Result<Extent> {
+        self.inner.journal.check_alive()?;
+        if self.inner.journal.port().is_read_only() {
+            return Err(Error::ReadOnly);
+        }
+        if bytes == 0 {
+            return Err(Error::InvalidSize("an extent has at least one byte".to_owned()));
+        }
+        if let Some(at) = self.resized.iter().position(|(own, _)| own == extent) {
+            // Once more: from where it began.
+            let (_, resize) = self.resized.swap_remove(at);
+            let old = self.inner.undo_resize(&resize);
+            let staged = self.stage_resize(&old, bytes).await;
+            if staged.is_err() {
+                // As it was before the call. What was reserved then can be reserved again: nobody else ran between.
+                let asked = extent.len;
+                self.stage_resize(&old, asked).await?;
+            }
+            return staged;
+        }
+        self.stage_resize(extent, bytes).await
+    }
+
+    async fn stage_resize(&mut self, extent: &Extent, bytes: u64) -> Result<Extent> {
+        let own = self.allocated.iter().position(|own| own == extent);
+        let freed: Vec<Extent> = self.freed.iter().map(|(freed, _)| *freed).collect();
+        let outcome = self
+            .inner
+            .ask(|inner, core| {
+                if freed.contains(extent) {
+                    let reason = "this transaction frees it";
+                    return Err(Error::NotAllocated { offset: extent.offset, reason }.into());
+                }
+                if own.is_some() {
+                    inner.resize_reserved(core, extent, bytes).map(Outcome::Done)
+                } else {
+                    inner.resize_committed(core, extent, bytes)
+                }
+            })
+            .await?;
+        let new = match outcome {
+            Outcome::Done(new) => {
+                if let Some(place) = own.and_then(|at| self.allocated.get_mut(at)) {
+                    *place = new;
+                }
+                new
+            }
+            Outcome::Staged(new, resize) => {
+                self.resized.push((new, resize));
+                new
+            }
+        };
+        // What was staged for the part that goes has nowhere to go.
+        self.staged.retain(|write| {
+            !(extent.offset..extent.end()).contains(&write.offset)
+                || write.offset + write.data.len() as u64 <= new.end()
+        });
+        Ok(new)
+    }
+}
+
+fn refused(extent: &Extent, bytes: u64, reason: &'static str) -> Fault {
+    Fault::Error(Error::CannotResize { offset: extent.offset, len: bytes, reason })
+}
+
+/// Why a kind of extent keeps its length.
+fn keeps_length(place: &Place) -> Option<&'static str> {
+    match place {
+        Place::Run { kind: crate::format::HeaderKind::Extent, .. } => None,
+        Place::Run { .. } => Some("a power-of-two extent keeps its length"),
+        Place::Item { .. } => Some("an item keeps its length"),
+        Place::Span { .. } => Some("a span keeps its length"),
+    }
+}
+
+impl Inner {
+    /// New length in pages, if it is a possible one for an extent of a segment.
+    fn pages_for(&self, extent: &Extent, place: &Place, bytes: u64) -> Result<u32, Fault> {
+        let page_bytes = u64::from(self.layout().page_bytes());
+        if let Some(reason) = keeps_length(place) {
+            return Err(refused(extent, bytes, reason));
+        }
+        u32::try_from(bytes.div_ceil(page_bytes))
+            .ok()
+            .filter(|&pages| pages <= self.layout().pages_per_segment())
+            .ok_or_else(|| refused(extent, bytes, "a segment is smaller"))
+    }
+
+    /// Whether a length comes to the same space.
+    fn rounds_to_same(&self, extent: &Extent, place: &Place, bytes: u64) -> bool {
+        let page_bytes = u64::from(self.layout().page_bytes());
+        match place {
+            Place::Item { class, .. } => crate::format::ItemClass::for_bytes(bytes) == Some(*class),
+            Place::Run { kind: crate::format::HeaderKind::Buddy, .. } => {
+                bytes.div_ceil(page_bytes).next_power_of_two() * page_bytes == extent.len
+            }
+            Place::Run { .. } | Place::Span { .. } => bytes.div_ceil(page_bytes) * page_bytes == extent.len,
+        }
+    }
+
+    /// Reserves or gives back the difference of two lengths.
+    fn change_tail(
+        core: &mut Core,
+        extent: &Extent,
+        bytes: u64,
+        (segment, page): (u32, u32),
+        (old, new): (u32, u32),
+    ) -> Result<(), Fault> {
+        if new > old && !core.space.reserve_growth(segment, page + old, new - old) {
+            return Err(refused(extent, bytes, "the space behind it is not free"));
+        }
+        Ok(())
+    }
+
+    fn resize_reserved(&self, core: &mut Core, extent: &Extent, bytes: u64) -> Result<Extent, Fault> {
+        let page_bytes = u64::from(self.layout().page_bytes());
+        let reserved = core.reserved.get(&extent.offset).cloned();
+        let reserved = reserved.ok_or(Error::Internal("a reservation is gone"))?;
+        let place = reserved.reservation.place;
+        let mut changed = reserved;
+        changed.asked = bytes;
+        if !self.rounds_to_same(extent, &place, bytes) {
+            let new_pages = self.pages_for(extent, &place, bytes)?;
+            let Place::Run { segment, page, pages, kind } = place else {
+                return Err(refused(extent, bytes, "it keeps its length"));
+            };
+            Self::change_tail(core, extent, bytes, (segment, page), (pages, new_pages))?;
+            if new_pages < pages {
+                core.space.unreserve_growth(segment, page + new_pages, pages - new_pages);
+            }
+            changed.reservation.place = Place::Run { segment, page, pages: new_pages, kind };
+            changed.extent.len = u64::from(new_pages) * page_bytes;
+        }
+        let new = changed.extent;
+        core.reserved.insert(extent.offset, changed);
+        Ok(new)
+    }
+
+    fn resize_committed(&self, core: &mut Core, extent: &Extent, bytes: u64) -> Result<Outcome, Fault> {
+        let found = self.find_committed(core, extent)?;
+        if core.claimed.contains(&extent.offset) {
+            let reason = "this or another open transaction frees it or changes its length";
+            return Err(Error::NotAllocated { offset: extent.offset, reason }.into());
+        }
+        let place = found.release.place;
+        if self.rounds_to_same(extent, &place, bytes) && keeps_length(&place).is_some() {
+            return Ok(Outcome::Done(*extent));
+        }
+        let new_pages = self.pages_for(extent, &place, bytes)?;
+        let Place::Run { segment, page, pages, .. } = place else {
+            return Err(refused(extent, bytes, "it keeps its length"));
+        };
+        if !core.space.pin(segment) {
+            return Err(Fault::Missing(Missing::Segment(segment)));
+        }
+        if let Err(fault) = Self::change_tail(core, extent, bytes, (segment, page), (pages, new_pages)) {
+            core.space.unpin(segment);
+            return Err(fault);
+        }
+        let header: PageHeader = found.header;
+        let resize = Resize { segment, page, old_pages: pages, new_pages, header, asked: bytes };
+        let len = u64::from(new_pages) * u64::from(self.layout().page_bytes());
+        let new = Extent { len, ..*extent };
+        core.claimed.insert(extent.offset);
+        core.resized.insert(extent.offset, Resized { extent: new, data_number: 0 });
+        Ok(Outcome::Staged(new, resize))
+    }
+
+    /// Forgets a resize that was not committed; gives the handle from before.
+    pub(super) fn undo_resize(&self, resize: &Resize) -> Extent {
+        let layout = self.layout();
+        let offset = layout.page_offset(resize.segment, resize.page);
+        let mut core = self.core();
+        if resize.grows() {
+            let (page, pages) = resize.difference();
+            core.space.unreserve_growth(resize.segment, page, pages);
+        }
+        core.space.unpin(resize.segment);
+        core.claimed.remove(&offset);
+        core.resized.remove(&offset);
+        let len = u64::from(resize.old_pages) * u64::from(layout.page_bytes());
+        Extent { offset, len, generation: resize.header.generation }
+    }
+}

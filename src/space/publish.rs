@@ -1,0 +1,490 @@
+//! Taking effect: what a transaction changes in the committed state, and which bytes of which blocks that is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use super::counters::Held;
+use super::place::{Allocation, Place, Release, Reservation, Resize};
+use super::segment::Content;
+use super::table::Space;
+use crate::format::{
+    AllocatorState, HeaderKind, Layout, PAGE_HEADER_BYTES, PageHeader, Role, SEGMENT_RECORD_BYTES,
+    SegmentRecord,
+};
+use crate::journal::{MetadataChange, MetadataWrite};
+
+/// Bytes that a transaction changes.
+#[derive(Debug, Default)]
+pub struct Published {
+    /// In metadata blocks.
+    pub metadata: Vec<MetadataWrite>,
+    /// In heads of regions, which lie in the caller's space: offset on the device, content.
+    pub caller: Vec<(u64, Vec<u8>)>,
+    /// Regions that were not there before, by offset on the device. What lay there before means nothing.
+    pub fresh: Vec<Range<u64>>,
+}
+
+/// A region that a transaction changes: whether the journal had it before, and which places of its head change.
+#[derive(Debug, Default)]
+struct TouchedRegion {
+    was_on_disk: bool,
+    places: Vec<Range<usize>>,
+}
+
+/// One call of [`Space::publish`].
+#[derive(Debug, Default)]
+struct Publishing {
+    out: Published,
+    /// Segments whose record changes, and how many pages are freed in them.
+    changed: BTreeMap<u32, u32>,
+    regions: BTreeMap<(u32, u32), TouchedRegion>,
+}
+
+fn slack_u32(bytes: u64) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+impl Space {
+    /// Publishes in memory, and says which bytes change on disk. The space of releases stays unavailable until
+    /// [`reclaim`](Self::reclaim).
+    pub fn publish(
+        &mut self,
+        allocations: &[Allocation],
+        releases: &[Release],
+        resizes: &[Resize],
+    ) -> Published {
+        let old_state = self.state;
+        let mut work = Publishing::default();
+        for allocation in allocations {
+            self.publish_allocation(allocation, &mut work);
+        }
+        for resize in resizes {
+            self.publish_resize(resize, &mut work);
+        }
+        for release in releases {
+            self.publish_release(release, &mut work);
+        }
+        for ((number, region), touched) in std::mem::take(&mut work.regions) {
+            self.publish_region(number, region, &touched, &mut work);
+        }
+        for (&number, &freed) in &work.changed {
+            self.settle_record(number, freed);
+            self.reindex(number);
+            let Some(segment) = self.segment_mut(number) else { continue };
+            segment.version = segment.version.wrapping_add(1);
+            let bytes = segment.record.encode().to_vec();
+            let (leaf, offset) = self.layout().record_place(number);
+            work.out.metadata.push(MetadataWrite { leaf, change: MetadataChange::Bytes { offset, bytes } });
+        }
+        if self.state != old_state {
+            let leaf = self.layout().state_leaf();
+            let bytes = self.state.encode().to_vec();
+            work.out
+                .metadata
+                .push(MetadataWrite { leaf, change: MetadataChange::Bytes { offset: 0, bytes } });
+        }
+        work.out
+    }
+
+    /// Changes a record; the counters follow.
+    fn change_record(&mut self, number: u32, work: &mut Publishing, change: impl FnOnce(&mut SegmentRecord)) {
+        let Some(segment) = self.segment_mut(number) else { return };
+        let old = segment.record;
+        change(&mut segment.record);
+        let new = segment.record;
+        work.changed.entry(number).or_insert(0);
+        let layout = std::sync::Arc::clone(self.shared_layout());
+        self.counters.count_record(&layout, Some(&old), &new);
+    }
+
+    /// What follows from the counts of a record: role and class.
+    fn settle_record(&mut self, number: u32, freed: u32) {
+        let usable = u32::try_from(self.layout().usable_range(number).len()).unwrap_or(0);
+        let Some(segment) = self.segment(number) else { return };
+        let mut record = segment.record;
+        if record.used_pages == 0 {
+            record = SegmentRecord { generation: record.generation, ..SegmentRecord::default() };
+        } else if matches!(record.role, Role::Buddy | Role::Extent) {
+            record.class = self.class_bound(number, usable.saturating_sub(record.used_pages), freed);
+        }
+        self.change_record(number, &mut Publishing::default(), |old| *old = record);
+    }
+
+    /// No free run of the committed state is of a higher order.
+    fn class_bound(&self, number: u32, free: u32, freed: u32) -> Option<u8> {
+        let order = |pages: u32| pages.checked_ilog2().and_then(|order| u8::try_from(order).ok());
+        let most = order(free)?;
+        let segment = self.segment(number)?;
+        // With nothing held back, what is available is what is free.
+        if segment.reserved_pages == 0 && segment.pending.is_empty() && freed == 0 {
+            return match &segment.content {
+                Content::Buddy(map) => map.largest_order(),
+                Content::Runs => order(self.runs.map(number)?.longest()),
+                _ => Some(most),
+            };
+        }
+        let old = segment.record.class.filter(|_| freed == 0).unwrap_or(most);
+        Some(old.min(most))
+    }
+
+    /// Segments up to this one come under the frontier.
+    fn advance_frontier(&mut self, last: u32) {
+        if self.committed_frontier() <= last {
+            self.state.frontier = last + 1;
+        }
+    }
+
+    fn publish_allocation(&mut self, allocation: &Allocation, work: &mut Publishing) {
+        let Reservation { place, generation } = allocation.reservation;
+        self.advance_frontier(place.last_segment());
+        let page_bytes = u64::from(self.layout().page_bytes());
+        let (_, len) = place.range(self.layout());
+        let kind = place.kind();
+        let mut header = PageHeader {
+            owner: allocation.owner,
+            generation,
+            kind,
+            pages: 0,
+            slack: PageHeader::slack_for(kind, len, page_bytes, allocation.asked),
+        };
+        match place {
+            Place::Run { segment, page, pages, .. } => {
+                header.pages = pages;
+                self.publish_pages(segment, page, pages, &header, work);
+                let slack = slack_u32(header.slack_bytes(len, page_bytes));
+                self.change_record(segment, work, |record| {
+                    record.extents += 1;
+                    record.slack_bytes += slack;
+                });
+            }
+            Place::Item { segment, region, index, class, .. } => {
+                let slack = class.slack_for(allocation.asked);
+                self.publish_item(segment, region, index, Some((slack, allocation.owner)), work);
+            }
+            Place::Span { segment, segments, tail_pages } => {
+                header.pages = tail_pages;
+                let pages = self.layout().pages_per_segment();
+                let slack = slack_u32(header.slack_bytes(len, page_bytes));
+                self.change_record(segment, work, |record| {
+                    record.role = Role::Span;
+                    record.used_pages = pages;
+                    record.extents = 1;
+                    record.capacity_bytes = segments;
+                    record.slack_bytes = slack;
+                    record.generation = generation;
+                });
+                for number in segment..segment + segments {
+                    self.hold_pages(number, pages, 0);
+                }
+                self.push_header(segment, 0, &header, work);
+                if tail_pages > 0 {
+                    let tail = PageHeader {
+                        owner: segment.into(),
+                        generation,
+                        kind: Self::TAIL_KIND,
+                        pages: tail_pages,
+                        slack: 0,
+                    };
+                    self.publish_pages(segment + segments, 0, tail_pages, &tail, work);
+                }
+            }
+        }
+    }
+
+    /// Pages that were reserved come into use.
+    fn publish_pages(
+        &mut self,
+        number: u32,
+        page: u32,
+        pages: u32,
+        header: &PageHeader,
+        work: &mut Publishing,
+    ) {
+        let role = match self.segment(number).map(|segment| &segment.content) {
+            Some(Content::Buddy(_)) => Role::Buddy,
+            _ => Role::Extent,
+        };
+        self.hold_pages(number, pages, 0);
+        self.change_record(number, work, |record| {
+            record.role = role;
+            record.used_pages += pages;
+            record.generation = record.generation.max(header.generation);
+        });
+        self.push_bits(number, page, pages, true, work);
+        self.push_header(number, page, header, work);
+    }
+
+    /// Pages in use become pending.
+    fn release_pages(&mut self, number: u32, page: u32, pages: u32, work: &mut Publishing) {
+        self.change_record(number, work, |record| {
+            record.used_pages = record.used_pages.saturating_sub(pages);
+        });
+        *work.changed.entry(number).or_insert(0) += pages;
+        self.push_bits(number, page, pages, false, work);
+        let bytes = u64::from(pages) * u64::from(self.layout().page_bytes());
+        self.counters.count_held(Held::default(), Held { reserved: 0, pending: bytes });
+        if let Some(segment) = self.segment_mut(number) {
+            segment.pending.push((page, pages));
+        }
+        self.reindex(number);
+    }
+
+    fn publish_release(&mut self, release: &Release, work: &mut Publishing) {
+        let freed = PageHeader { generation: release.generation, ..PageHeader::default() };
+        let slack = slack_u32(release.slack_bytes);
+        match release.place {
+            Place::Run { segment, page, pages, .. } => {
+                self.change_record(segment, work, |record| {
+                    record.extents = record.extents.saturating_sub(1);
+                    record.slack_bytes = record.slack_bytes.saturating_sub(slack);
+                });
+                self.release_pages(segment, page, pages, work);
+                self.push_header(segment, page, &freed, work);
+            }
+            Place::Item { segment, region, index, .. } => {
+                self.publish_item(segment, region, index, None, work);
+            }
+            Place::Span { segment, segments, tail_pages } => {
+                self.change_record(segment, work, |record| {
+                    *record = SegmentRecord { generation: record.generation, ..SegmentRecord::default() };
+                });
+                self.push_header(segment, 0, &freed, work);
+                let bytes = u64::from(segments) * self.layout().segment_bytes();
+                self.counters.count_held(Held::default(), Held { reserved: 0, pending: bytes });
+                if tail_pages > 0 {
+                    self.release_pages(segment + segments, 0, tail_pages, work);
+                    self.push_header(segment + segments, 0, &freed, work);
+                }
+            }
+        }
+    }
+
+    fn publish_resize(&mut self, resize: &Resize, work: &mut Publishing) {
+        let page_bytes = u64::from(self.layout().page_bytes());
+        let number = resize.segment;
+        let (page, pages) = resize.difference();
+        let len = |pages: u32| u64::from(pages) * page_bytes;
+        let kind = resize.header.kind;
+        let slack = PageHeader::slack_for(kind, len(resize.new_pages), page_bytes, resize.asked);
+        let header = PageHeader { pages: resize.new_pages, slack, ..resize.header };
+        let before = slack_u32(resize.header.slack_bytes(len(resize.old_pages), page_bytes));
+        let after = slack_u32(header.slack_bytes(len(resize.new_pages), page_bytes));
+        if pages > 0 && resize.grows() {
+            self.publish_pages(number, page, pages, &header, work);
+            // The header belongs to the first page, not to those that came.
+            work.out.metadata.pop();
+        } else if pages > 0 {
+            self.release_pages(number, page, pages, work);
+        }
+        self.change_record(number, work, |record| {
+            record.slack_bytes = (record.slack_bytes + after).saturating_sub(before);
+        });
+        self.push_header(number, resize.page, &header, work);
+    }
+
+    /// An item comes into use, with slack and owner, or is freed. What follows for its region comes last.
+    fn publish_item(
+        &mut self,
+        number: u32,
+        place: u32,
+        index: u16,
+        used: Option<(u16, u64)>,
+        work: &mut Publishing,
+    ) {
+        let changed = self.change_region(number, place, |region| {
+            let was_on_disk = region.on_disk;
+            let class = region.layout().class();
+            let old = region.item(index).map_or(0, |(mark, _)| mark.slack_bytes(class));
+            let (slack, owner) = used.unwrap_or_default();
+            let places = region.write_item(index, used.is_some(), slack, owner);
+            let new = region.item(index).map_or(0, |(mark, _)| mark.slack_bytes(class));
+            if used.is_some() {
+                region.reserved = region.reserved.saturating_sub(1);
+                region.used += 1;
+            } else {
+                region.used = region.used.saturating_sub(1);
+                region.pending += 1;
+            }
+            region.on_disk = region.used > 0;
+            (was_on_disk, places, class.bytes(), slack_u32(old), slack_u32(new))
+        });
+        let Some((was_on_disk, places, class_bytes, old, new)) = changed else { return };
+        let class_bytes = slack_u32(class_bytes);
+        let touched = work
+            .regions
+            .entry((number, place))
+            .or_insert_with(|| TouchedRegion { was_on_disk, places: Vec::new() });
+        touched.places.extend(places.into_iter().flatten());
+        self.change_record(number, work, |record| {
+            record.role = Role::Slab;
+            if used.is_some() {
+                record.extents += 1;
+                record.item_bytes += class_bytes;
+            } else {
+                record.extents = record.extents.saturating_sub(1);
+                record.item_bytes = record.item_bytes.saturating_sub(class_bytes);
+            }
+            record.slack_bytes = (record.slack_bytes + new).saturating_sub(old);
+        });
+    }
+
+    /// A region comes, goes, or has other items in use.
+    fn publish_region(&mut self, number: u32, place: u32, touched: &TouchedRegion, work: &mut Publishing) {
+        let (region_pages, page) = (self.layout().region_pages(), place * self.layout().region_pages());
+        let offset = self.layout().page_offset(number, page);
+        let region_bytes = self.layout().region_bytes();
+        let Some(Content::Slab(slab)) = self.segment(number).map(|segment| &segment.content) else { return };
+        let Some(region) = slab.region(place) else { return };
+        let capacity = u64::from(region.layout().capacity()) * region.layout().class().bytes();
+        let capacity = slack_u32(capacity);
+        let (is_on_disk, generation) = (region.on_disk, region.generation());
+        let (open_classes, owner) = (slab.open_classes(), region.summary().encode());
+        if is_on_disk && let Some(head) = region.head() {
+            let mut push = |range: Range<usize>| {
+                if let Some(bytes) = head.get(range.clone()) {
+                    work.out.caller.push((offset + range.start as u64, bytes.to_vec()));
+                }
+            };
+            if touched.was_on_disk {
+                touched.places.iter().cloned().for_each(&mut push);
+            } else {
+                push(0..head.len());
+                work.out.fresh.push(offset..offset + region_bytes);
+            }
+        }
+        match (touched.was_on_disk, is_on_disk) {
+            (false, true) => {
+                self.change_record(number, work, |record| {
+                    record.used_pages += region_pages;
+                    record.capacity_bytes += capacity;
+                    record.generation = record.generation.max(generation);
+                });
+                self.push_bits(number, page, region_pages, true, work);
+            }
+            (true, false) => {
+                self.change_record(number, work, |record| {
+                    record.used_pages = record.used_pages.saturating_sub(region_pages);
+                    record.capacity_bytes = record.capacity_bytes.saturating_sub(capacity);
+                });
+                self.push_bits(number, page, region_pages, false, work);
+            }
+            _ => {}
+        }
+        self.change_record(number, work, |record| record.open_classes = open_classes);
+        let header = if is_on_disk {
+            PageHeader { owner, generation, kind: HeaderKind::Region, pages: region_pages, slack: 0 }
+        } else {
+            PageHeader { generation, ..PageHeader::default() }
+        };
+        if touched.was_on_disk || is_on_disk {
+            self.push_header(number, page, &header, work);
+        }
+    }
+
+    /// Makes freed space available: the transaction that freed it is durable (rule 3).
+    pub fn reclaim(&mut self, releases: &[Release], resizes: &[Resize]) {
+        for release in releases {
+            match release.place {
+                Place::Run { segment, page, pages, .. } => self.reclaim_pages(segment, page, pages),
+                Place::Item { segment, region, index, .. } => {
+                    self.change_region(segment, region, |region| {
+                        region.give(index);
+                        region.pending = region.pending.saturating_sub(1);
+                    });
+                }
+                Place::Span { segment, segments, tail_pages } => {
+                    let bytes = u64::from(segments) * self.layout().segment_bytes();
+                    self.counters.count_held(Held { reserved: 0, pending: bytes }, Held::default());
+                    self.leave_span(segment, segments);
+                    if tail_pages > 0 {
+                        self.reclaim_pages(segment + segments, 0, tail_pages);
+                    }
+                }
+            }
+        }
+        for resize in resizes.iter().filter(|resize| resize.new_pages < resize.old_pages) {
+            let (page, pages) = resize.difference();
+            self.reclaim_pages(resize.segment, page, pages);
+        }
+    }
+
+    fn reclaim_pages(&mut self, number: u32, page: u32, pages: u32) {
+        self.give_pages(number, page, pages);
+        let bytes = u64::from(pages) * u64::from(self.layout().page_bytes());
+        self.counters.count_held(Held { reserved: 0, pending: bytes }, Held::default());
+        if let Some(segment) = self.segment_mut(number)
+            && let Some(at) = segment.pending.iter().position(|run| *run == (page, pages))
+        {
+            segment.pending.swap_remove(at);
+        }
+        self.reindex(number);
+    }
+
+    fn push_bits(&self, segment: u32, page: u32, pages: u32, set: bool, work: &mut Publishing) {
+        let per_block = self.layout().pages_per_bitmap_block();
+        let mut first = page;
+        while first < page + pages {
+            let count = (per_block - first % per_block).min(page + pages - first);
+            work.out.metadata.push(MetadataWrite {
+                leaf: self.layout().bitmap_leaf(segment, u64::from(first / per_block)),
+                change: MetadataChange::Bits { first: first % per_block, count, set },
+            });
+            first += count;
+        }
+    }
+
+    fn push_header(&self, segment: u32, page: u32, header: &PageHeader, work: &mut Publishing) {
+        let (leaf, offset) = self.layout().header_place(segment, page);
+        work.out.metadata.push(MetadataWrite {
+            leaf,
+            change: MetadataChange::Bytes { offset, bytes: header.encode().to_vec() },
+        });
+    }
+
+    /// Metadata changes and bytes that allocating or freeing this, or changing its length, can cause, at most: bits,
+    /// headers, records, and the allocator state.
+    #[must_use]
+    pub fn change_bound(layout: &Layout, place: &Place) -> (usize, usize) {
+        let pages = match *place {
+            Place::Run { pages, .. } => pages,
+            Place::Item { .. } => layout.region_pages(),
+            Place::Span { tail_pages, .. } => tail_pages,
+        };
+        let bitmap_blocks = (pages / layout.pages_per_bitmap_block()) as usize + 2;
+        // A span has a header and a record at either end.
+        (
+            bitmap_blocks + 2 + 2 + 1,
+            (pages / 8) as usize
+                + 2 * bitmap_blocks
+                + 2 * PAGE_HEADER_BYTES
+                + 2 * SEGMENT_RECORD_BYTES
+                + AllocatorState::ENCODED_BYTES,
+        )
+    }
+
+    /// Metadata blocks that allocating or freeing this, or changing its length, changes.
+    #[must_use]
+    pub fn touched_leaves(layout: &Layout, place: &Place) -> BTreeSet<crate::format::LeafAddress> {
+        let mut leaves = BTreeSet::from([layout.state_leaf(), layout.record_place(place.segment()).0]);
+        let mut pages = |segment: u32, page: u32, pages: u32| {
+            let per_block = layout.pages_per_bitmap_block();
+            let blocks = page / per_block..=(page + pages.max(1) - 1) / per_block;
+            leaves.extend(blocks.map(|block| layout.bitmap_leaf(segment, block.into())));
+            leaves.insert(layout.header_place(segment, page).0);
+            leaves.insert(layout.record_place(segment).0);
+        };
+        match *place {
+            Place::Run { segment, page, pages: count, .. } => pages(segment, page, count),
+            Place::Item { segment, region, .. } => {
+                pages(segment, region * layout.region_pages(), layout.region_pages());
+            }
+            Place::Span { segment, segments, tail_pages } => {
+                if tail_pages > 0 {
+                    pages(segment + segments, 0, tail_pages);
+                }
+                leaves.insert(layout.header_place(segment, 0).0);
+            }
+        }
+        leaves
+    }
+}

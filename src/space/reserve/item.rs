@@ -1,0 +1,108 @@
+//! Items: a place in a region of the class; else a new region; else a page of their own.
+
+use super::{Request, Reserve, Wanted};
+use crate::format::{ItemClass, Role};
+use crate::space::place::{Place, Reservation};
+use crate::space::segment::Content;
+use crate::space::slab::Region;
+use crate::space::table::Space;
+
+impl Space {
+    /// An item, in the lowest region of its class that has room.
+    pub(super) fn reserve_item(&mut self, class: ItemClass, tagged: bool) -> Reserve {
+        let Some(layout) = self.layout().region_layout(class, tagged) else { return Reserve::Full };
+        if let Some(&(number, region)) =
+            self.index.open.get(&(class, tagged)).and_then(std::collections::BTreeSet::first)
+        {
+            return self.take_item(number, region);
+        }
+        let bit = class.open_bit();
+        let cold = |number: &u32| self.segment(*number).is_some_and(|s| s.record.open_classes & bit != 0);
+        if let Some(number) = self.index.cold_slab.iter().copied().find(cold) {
+            return Reserve::Load(number);
+        }
+        if let Some(number) = self.index.roomy.first().copied() {
+            return self.new_region(number, layout);
+        }
+        let regions = |number: u32| self.layout().usable_regions(number).len() as u64;
+        let roomy = |number: &u32| {
+            let used = self.segment(*number).map_or(0, |segment| u64::from(segment.record.used_pages));
+            used < regions(*number) * u64::from(self.layout().region_pages())
+        };
+        if let Some(number) = self.index.cold_slab.iter().copied().find(roomy) {
+            return Reserve::Load(number);
+        }
+        if let Some(number) = self.index.empty.iter().copied().find(|&number| regions(number) > 0) {
+            return if self.adopt(number, Role::Slab) {
+                self.new_region(number, layout)
+            } else {
+                Reserve::Full
+            };
+        }
+        if self.memory_frontier() < self.layout().segment_count() {
+            return Reserve::Open(self.memory_frontier());
+        }
+        // A page of its own is better than nothing.
+        let wanted = Wanted::Run { pages: 1, align: 1 };
+        self.reserve(&Request { wanted, at: None, near: None, group: None })
+    }
+
+    fn new_region(&mut self, number: u32, layout: crate::format::RegionLayout) -> Reserve {
+        let Some(segment) = self.segment_mut(number) else { return Reserve::Full };
+        let generation = segment.next_generation();
+        let Content::Slab(slab) = &mut segment.content else { return Reserve::Full };
+        let Some(region) = slab.free.pop_first() else { return Reserve::Full };
+        slab.regions.insert(region, Region::new(layout, generation));
+        self.take_item(number, region)
+    }
+
+    fn take_item(&mut self, number: u32, region: u32) -> Reserve {
+        let loaded = match self.segment(number).map(|segment| &segment.content) {
+            Some(Content::Slab(slab)) => slab.region(region).is_some_and(Region::is_loaded),
+            _ => return Reserve::Full,
+        };
+        if !loaded {
+            return Reserve::LoadRegion(number, region);
+        }
+        self.touch(number);
+        let taken = self.change_region(number, region, |region| {
+            let taken = region.take();
+            taken.map(|(index, generation)| (index, generation, region.layout))
+        });
+        let Some((index, generation, layout)) = taken.flatten() else { return Reserve::Full };
+        let (class, tagged) = (layout.class(), layout.tagged());
+        let place = Place::Item { segment: number, region, index, class, tagged };
+        Reserve::Reserved(Reservation { place, generation })
+    }
+
+    /// Changes what is reserved, pending or in use of a region; counters and index follow. A region of which nothing is
+    /// left goes back to its segment.
+    pub(in crate::space) fn change_region<T>(
+        &mut self,
+        number: u32,
+        place: u32,
+        change: impl FnOnce(&mut Region) -> T,
+    ) -> Option<T> {
+        let region_bytes = self.layout().region_bytes();
+        let region_pages = self.layout().region_pages();
+        let segment = self.segment_mut(number)?;
+        let Content::Slab(slab) = &mut segment.content else { return None };
+        let region = slab.regions.get_mut(&place)?;
+        let kind = (region.layout.class(), region.layout.tagged());
+        let (before, was_busy, was_open) = (region.held(region_bytes), !region.is_idle(), region.is_open());
+        let result = change(region);
+        let (after, is_busy, is_open) = (region.held(region_bytes), !region.is_idle(), region.is_open());
+        if region.is_gone() {
+            slab.regions.remove(&place);
+            slab.free.insert(place);
+        }
+        slab.count_open(kind.0, was_open, is_open);
+        // Reserved and pending items keep their segment from being dropped, and from being taken by another role.
+        let pages = |busy: bool| if busy { region_pages } else { 0 };
+        segment.reserved_pages = (segment.reserved_pages + pages(is_busy)).saturating_sub(pages(was_busy));
+        self.counters.count_held(before, after);
+        self.reindex_region(number, place, kind);
+        self.reindex(number);
+        Some(result)
+    }
+}

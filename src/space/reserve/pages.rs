@@ -1,0 +1,183 @@
+//! Runs of pages: best fit among the exact runs; the buddy system for powers of two.
+
+use super::{Exactly, Request, Reserve};
+use crate::format::{HeaderKind, Role};
+use crate::space::segment::Content;
+use crate::space::table::Space;
+
+/// The smallest power of two that is not smaller, as an order.
+fn order_of(pages: u32) -> u8 {
+    u8::try_from(pages.max(1).next_power_of_two().trailing_zeros()).unwrap_or(u8::MAX)
+}
+
+impl Space {
+    /// An exact run: the shortest free one that is long enough, the lowest address among equals. Segments that are
+    /// loaded come first, then those that are not, then empty ones, then the frontier, then those of role `buddy`.
+    pub(super) fn reserve_run(&mut self, pages: u32, align: u32, request: &Request) -> Reserve {
+        if pages == 0 || pages > self.layout().pages_per_segment() {
+            return Reserve::Full;
+        }
+        let near = request.near.or_else(|| {
+            let segment = self.groups.get(&request.group?).copied()?;
+            Some(Exactly { segment, page: 0 })
+        });
+        let near = near.filter(|_| align <= 1).and_then(|near| self.fit_near(near, pages));
+        let fit = near.or_else(|| self.fit(pages, align));
+        if let Some((number, page)) = fit
+            && self.runs.take(number, page, pages)
+        {
+            if let Some(group) = request.group {
+                self.remember_group(group, number);
+            }
+            return self.reserved_run(number, page, pages, HeaderKind::Extent);
+        }
+        let order = order_of(pages);
+        // A run of `pages` pages is of this class, or of a higher one.
+        let class = u8::try_from(pages.ilog2()).unwrap_or(u8::MAX);
+        if let Some(number) = self.index.cold_extent.best(class) {
+            return Reserve::Load(number);
+        }
+        if let Some(number) = self.empty_segment(pages, align) {
+            return if self.adopt(number, Role::Extent) {
+                self.reserve_run(pages, align, request)
+            } else {
+                Reserve::Full
+            };
+        }
+        if self.memory_frontier() < self.layout().segment_count() {
+            return Reserve::Open(self.memory_frontier());
+        }
+        self.reserve_in_buddy(order.max(order_of(align)), pages, HeaderKind::Extent)
+    }
+
+    fn fit(&self, pages: u32, align: u32) -> Option<(u32, u32)> {
+        let fit = if align <= 1 { self.runs.best_fit(pages) } else { self.runs.aligned_fit(pages, align) };
+        fit.map(|fit| (fit.segment, fit.page))
+    }
+
+    /// At this very place, or where it fits best in the same segment.
+    fn fit_near(&self, near: Exactly, pages: u32) -> Option<(u32, u32)> {
+        let map = self.runs.map(near.segment)?;
+        let end = near.page.checked_add(pages)?;
+        if near.page > 0 && end <= map.page_count() && map.is_run_free(near.page, pages) {
+            return Some((near.segment, near.page));
+        }
+        self.runs.best_fit_in(near.segment, pages).map(|fit| (fit.segment, fit.page))
+    }
+
+    /// Hints are hints: when there are too many groups, all are forgotten.
+    fn remember_group(&mut self, group: u32, number: u32) {
+        const MOST: usize = 4096;
+        if self.groups.len() >= MOST && !self.groups.contains_key(&group) {
+            self.groups.clear();
+        }
+        self.groups.insert(group, number);
+    }
+
+    /// The lowest empty segment in which an aligned run has room.
+    fn empty_segment(&self, pages: u32, align: u32) -> Option<u32> {
+        self.index.empty.iter().copied().find(|&number| {
+            let usable = self.layout().usable_range(number);
+            let start = usable.start.next_multiple_of(align.max(1));
+            start.checked_add(pages).is_some_and(|end| end <= usable.end)
+        })
+    }
+
+    /// 2^order pages, aligned to their length.
+    pub(super) fn reserve_buddy(&mut self, order: u8) -> Reserve {
+        if order > self.layout().max_order() {
+            return Reserve::Full;
+        }
+        let pages = 1 << order;
+        if let taken @ Reserve::Reserved(_) = self.take_in_buddy(order, pages, HeaderKind::Buddy) {
+            return taken;
+        }
+        if let Some(number) = self.index.cold_buddy.best(order) {
+            return Reserve::Load(number);
+        }
+        if let Some(number) = self.empty_segment(pages, pages) {
+            return if self.adopt(number, Role::Buddy) { self.reserve_buddy(order) } else { Reserve::Full };
+        }
+        if self.memory_frontier() < self.layout().segment_count() {
+            return Reserve::Open(self.memory_frontier());
+        }
+        // Nothing is left but the segments of exact runs.
+        if let Some(fit) = self.runs.aligned_fit(pages, pages)
+            && self.runs.take(fit.segment, fit.page, pages)
+        {
+            return self.reserved_run(fit.segment, fit.page, pages, HeaderKind::Buddy);
+        }
+        match self.index.cold_extent.best(order) {
+            Some(number) => Reserve::Load(number),
+            None => Reserve::Full,
+        }
+    }
+
+    /// An exact run in a segment of role `buddy`: an aligned block whose end is given back at once.
+    fn reserve_in_buddy(&mut self, order: u8, pages: u32, kind: HeaderKind) -> Reserve {
+        if order > self.layout().max_order() {
+            return Reserve::Full;
+        }
+        match (self.take_in_buddy(order, pages, kind), self.index.cold_buddy.best(order)) {
+            (Reserve::Full, Some(number)) => Reserve::Load(number),
+            (taken, _) => taken,
+        }
+    }
+
+    fn take_in_buddy(&mut self, order: u8, pages: u32, kind: HeaderKind) -> Reserve {
+        let Some(number) = self.index.buddy.best(order) else { return Reserve::Full };
+        let Some(segment) = self.segment_mut(number) else { return Reserve::Full };
+        let Content::Buddy(map) = &mut segment.content else { return Reserve::Full };
+        let Some(page) = map.take(order) else { return Reserve::Full };
+        if pages < 1 << order {
+            let given = map.set_free(page + pages, (1 << order) - pages);
+            debug_assert!(given, "the end of a block was not in use");
+        }
+        self.reserved_run(number, page, pages, kind)
+    }
+
+    /// At this place and nowhere else.
+    pub(super) fn reserve_at(&mut self, at: Exactly, pages: u32, kind: HeaderKind) -> Reserve {
+        let Exactly { segment: number, page } = at;
+        if number >= self.memory_frontier() && number < self.layout().segment_count() {
+            return Reserve::Open(number);
+        }
+        let Some(segment) = self.segment(number) else { return Reserve::Full };
+        if segment.is_cold() {
+            return match segment.record.role {
+                Role::Extent | Role::Buddy => Reserve::Load(number),
+                _ => Reserve::Full,
+            };
+        }
+        let role = if kind == HeaderKind::Buddy { Role::Buddy } else { Role::Extent };
+        let fits = !matches!(segment.content, Content::Absent | Content::Slab(_) | Content::Span(_));
+        if !fits && !self.adopt(number, role) {
+            return Reserve::Full;
+        }
+        if self.take_pages(number, page, pages) {
+            self.reserved_run(number, page, pages, kind)
+        } else {
+            Reserve::Full
+        }
+    }
+
+    /// The longest run of pages that can be had at once; a segment that has to be loaded to know comes first.
+    ///
+    /// # Errors
+    /// The segment that has to be loaded.
+    pub fn longest_run(&self) -> Result<u32, u32> {
+        let loaded = self.runs.longest().map_or(0, |fit| fit.len);
+        if let Some(number) = self.index.cold_extent.largest()
+            && let Some(class) = self.segment(number).and_then(super::super::Segment::cold_class)
+            && u64::from(loaded) < 2 << class
+        {
+            return Err(number);
+        }
+        let usable = |number: u32| u32::try_from(self.layout().usable_range(number).len()).unwrap_or(0);
+        let empty = self.index.empty.iter().map(|&number| usable(number)).max().unwrap_or(0);
+        let beyond = self.memory_frontier()..self.layout().segment_count();
+        // Of many untouched segments all but the last are whole.
+        let beyond = beyond.take(2).map(usable).max().unwrap_or(0);
+        Ok(loaded.max(empty).max(beyond))
+    }
+}
