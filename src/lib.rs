@@ -22,7 +22,7 @@ pub mod space;
 
 pub use allocator::{
     AllocRequest, Allocator, AllocatorStats, Committed, Created, DataTicket, Extent, ExtentInfo,
-    FormatOptions, OpenOptions, Transaction,
+    FormatOptions, FreeRuns, OpenOptions, RunBucket, SpaceStats, Transaction,
 };
 pub use error::{Error, Result};
 pub use journal::ReplayReport;

@@ -114,6 +114,8 @@ fn commands(path: &str) -> Vec<Vec<&str>> {
         vec!["journal", path],
         vec!["journal", path, "--json"],
         vec!["map", path],
+        vec!["stat", path],
+        vec!["stat", path, "--json"],
         vec!["list", path],
         vec!["list", path, "--json"],
         vec!["exec", path, "-c", "stat"],
@@ -169,7 +171,7 @@ fn help_and_version_are_answers() {
         assert_eq!((code(&output), stderr(&output).as_str()), (0, ""), "{args:?}");
         assert!(stdout(&output).contains("freehold"), "{args:?}");
     }
-    for command in ["format", "info", "check", "replay", "journal", "map", "list", "exec"] {
+    for command in ["format", "info", "check", "replay", "journal", "map", "stat", "list", "exec"] {
         let output = run(&[command, "--help"]);
         assert_eq!((code(&output), stderr(&output).as_str()), (0, ""), "{command}");
         assert!(stdout(&output).contains("Usage: freehold"), "{command}");
@@ -500,7 +502,7 @@ fn a_crash_needs_replay_and_nothing_acknowledged_is_lost() {
     }
     let listed = lines(&run(&["list", &path, "--json"]));
     assert_eq!(listed.len(), 4);
-    assert!(listed.iter().any(|extent| extent["owner"] == 9 && extent["bytes"] == 16384));
+    assert!(listed.iter().any(|extent| extent["owner"] == 9 && extent["bytes"] == 12288));
     for key in ["offset", "bytes", "owner", "generation"] {
         assert!(listed[0][key].is_u64(), "{key}");
     }
@@ -626,7 +628,7 @@ fn exec_every_kind_of_error() {
     assert!(stat["uuid"].is_string() && stat["free_bytes"].is_u64());
     assert_eq!(answers[24]["extents"].as_array().unwrap().len(), 1);
     assert_eq!(answers[12]["requested"], 100);
-    assert_eq!(answers[12]["bytes"], 4096);
+    assert_eq!(answers[12]["bytes"], 104);
     assert_eq!(code(&run(&["check", &path])), 0);
 }
 
@@ -829,6 +831,8 @@ fn pictures_and_tables_have_no_colour_in_a_pipe() {
         assert_eq!((code(&output), stderr(&output).as_str()), (0, ""), "{args:?}");
         assert!(!stdout(&output).contains('\x1b') && !stdout(&output).is_empty(), "{args:?}");
     }
-    assert!(stdout(&run(&["map", &path])).contains('█'));
+    for picture in ["map", "stat"] {
+        assert!(stdout(&run(&[picture, &path])).contains('█'));
+    }
     assert!(stdout(&run(&["info", &path])).contains("1 MiB"));
 }

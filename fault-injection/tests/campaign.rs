@@ -133,7 +133,8 @@ mod forgetful {
         fn apply(&self, session: &mut Session<Self>, operation: &Operation) -> Result<(), Violation> {
             let store = session.store.as_ref().unwrap().allocator.clone();
             let Operation::Transact(plans) = operation else { return Ok(()) };
-            for (pages, _) in plans.iter().flat_map(|plan| &plan.alloc) {
+            for (request, _) in plans.iter().flat_map(|plan| &plan.alloc) {
+                let fault_injection::allocator::Request::Pages(pages) = request else { continue };
                 session.begin(1);
                 let mut state = session.state()?.clone();
                 let bytes = u64::from(*pages) * 4096;
@@ -144,7 +145,7 @@ mod forgetful {
                     Ok(extent)
                 })?;
                 let Ok(extent) = effects else { continue };
-                if extent.len < 16384 {
+                if extent.len < 12288 {
                     let info = freehold::ExtentInfo { extent, owner: 0 };
                     let held = fault_injection::allocator::model::Held { info, pages: Arc::default() };
                     state.extents.insert(extent.offset, held);

@@ -33,6 +33,16 @@ pub(super) enum Fault {
     Error(Error),
 }
 
+impl Fault {
+    /// For where nothing can be missing.
+    pub(super) fn into_error(self) -> Error {
+        match self {
+            Self::Error(error) => error,
+            Self::Missing(_) => Error::Internal("something that was loaded is gone"),
+        }
+    }
+}
+
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         Self::Error(error)
@@ -226,9 +236,7 @@ impl Inner {
             }
             let first = together * PREPARED_TOGETHER;
             let end = (first + PREPARED_TOGETHER).min(self.layout().leaf_count());
-            for range in self.layout().slots_for_leaves(first..end) {
-                self.journal.port().preallocate(range.start, range.end - range.start)?;
-            }
+            self.journal.preallocate(first..end)?;
             self.prepared().insert(together);
         }
         Ok(())

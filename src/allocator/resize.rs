@@ -1,5 +1,7 @@
 //! Growing and shrinking an extent where it is.
 
+use std::sync::Arc;
+
 use super::extent::Extent;
 use super::handle::{Core, Inner, Resized};
 use super::load::{Fault, Missing};
@@ -36,18 +38,58 @@ impl Transaction {
             return Err(Error::InvalidSize("an extent has at least one byte".to_owned()));
         }
         if let Some(at) = self.resized.iter().position(|(own, _)| own == extent) {
-            // Once more: from where it began.
-            let (_, resize) = self.resized.swap_remove(at);
-            let old = self.inner.undo_resize(&resize);
-            let staged = self.stage_resize(&old, bytes).await;
-            if staged.is_err() {
-                // As it was before the call. What was reserved then can be reserved again: nobody else ran between.
-                let asked = extent.len;
-                self.stage_resize(&old, asked).await?;
-            }
-            return staged;
+            return self.resize_again(at, bytes);
         }
         self.stage_resize(extent, bytes).await
+    }
+
+    /// Once more: from the length that the transaction gave it before.
+    fn resize_again(&mut self, at: usize, bytes: u64) -> Result<Extent> {
+        let Some((extent, resize)) = self.resized.get_mut(at) else {
+            return Err(Error::Internal("a resize is gone"));
+        };
+        let old = *extent;
+        let place = Place::Run {
+            segment: resize.segment,
+            page: resize.page,
+            pages: resize.new_pages,
+            kind: resize.header.kind,
+        };
+        let inner = Arc::clone(&self.inner);
+        let mut core = inner.core();
+        let pages = inner.pages_for(&old, &place, bytes).map_err(Fault::into_error)?;
+        let (own, now) = (resize.old_pages, resize.new_pages);
+        if pages > now.max(own) {
+            let from = now.max(own);
+            if !core.space.reserve_growth(resize.segment, resize.page + from, pages - from) {
+                return Err(refused(&old, bytes, "the space behind it is not free").into_error());
+            }
+        } else if now > pages.max(own) {
+            let from = pages.max(own);
+            core.space.unreserve_growth(resize.segment, resize.page + from, now - from);
+        }
+        resize.new_pages = pages;
+        resize.asked = bytes;
+        extent.len = u64::from(pages) * u64::from(inner.layout().page_bytes());
+        let new = *extent;
+        if let Some(resized) = core.resized.get_mut(&new.offset) {
+            resized.extent = new;
+        }
+        drop(core);
+        self.cut_staged(&old, &new);
+        Ok(new)
+    }
+
+    /// What was staged for the part that goes has nowhere to go.
+    fn cut_staged(&mut self, old: &Extent, new: &Extent) {
+        let end = new.end();
+        for write in &mut self.staged {
+            if (old.offset..old.end()).contains(&write.offset) {
+                let len = usize::try_from(end.saturating_sub(write.offset)).unwrap_or(usize::MAX);
+                write.data.truncate(len);
+            }
+        }
+        self.staged.retain(|write| !write.data.is_empty());
     }
 
     async fn stage_resize(&mut self, extent: &Extent, bytes: u64) -> Result<Extent> {
@@ -79,11 +121,7 @@ impl Transaction {
                 new
             }
         };
-        // What was staged for the part that goes has nowhere to go.
-        self.staged.retain(|write| {
-            !(extent.offset..extent.end()).contains(&write.offset)
-                || write.offset + write.data.len() as u64 <= new.end()
-        });
+        self.cut_staged(extent, &new);
         Ok(new)
     }
 }
@@ -121,9 +159,9 @@ impl Inner {
         match place {
             Place::Item { class, .. } => crate::format::ItemClass::for_bytes(bytes) == Some(*class),
             Place::Run { kind: crate::format::HeaderKind::Buddy, .. } => {
-                bytes.div_ceil(page_bytes).next_power_of_two() * page_bytes == extent.len
+                bytes.div_ceil(page_bytes).checked_next_power_of_two() == Some(extent.len / page_bytes)
             }
-            Place::Run { .. } | Place::Span { .. } => bytes.div_ceil(page_bytes) * page_bytes == extent.len,
+            Place::Run { .. } | Place::Span { .. } => bytes.div_ceil(page_bytes) == extent.len / page_bytes,
         }
     }
 

@@ -13,6 +13,7 @@ mod info;
 mod journal;
 mod map;
 mod source;
+mod stat;
 mod tree;
 
 pub use check::{CheckProgress, CheckReport, check};
@@ -21,3 +22,4 @@ pub use info::{InfoReport, RoleUsage, info};
 pub use journal::{GroupEntry, GroupState, JournalReport, journal};
 pub use map::{MapCell, MapReport, map};
 pub use source::StoreStatus;
+pub use stat::{StatReport, stat};

@@ -227,6 +227,19 @@ impl Journal {
         self.lock(&self.tree).is_present(&self.port, leaf)
     }
 
+    /// Makes the slots that the next versions of some metadata blocks go to physically present (rule 14). The slots that
+    /// count are left alone: on a file system that can only be made to by writing, they would be written. Waits for a
+    /// checkpoint that is under way, which may write the same slots.
+    pub fn preallocate(&self, leaves: std::ops::Range<u64>) -> Result<()> {
+        let checkpointing = self.lock(&self.checkpointing);
+        let slots = self.lock(&self.tree).unused_slots(&self.port, leaves)?;
+        for range in slots {
+            self.port.preallocate(range.start, range.end - range.start)?;
+        }
+        drop(checkpointing);
+        Ok(())
+    }
+
     /// The offset at which a metadata block was found, for reports; of its first slot when it was never written.
     #[must_use]
     pub fn leaf_offset(&self, leaf: LeafAddress) -> u64 {

@@ -4,6 +4,7 @@
 //! reference travels up to the superblock, whose replacement makes the whole checkpoint valid at once (rules 10, 11).
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::device::Port;
@@ -137,6 +138,34 @@ impl ChecksumTree {
     pub fn leaf_offset(&mut self, port: &Port, leaf: LeafAddress) -> Result<Option<u64>> {
         let reference = self.reference(port, (0, leaf.0))?;
         Ok(reference.is_present().then(|| self.layout.slot(0, leaf.0, reference.slot()).offset))
+    }
+
+    /// The slots, not referred to, of some metadata blocks and of the blocks of the tree above them: ranges of the
+    /// device, neighbours joined. What the next versions of these blocks need.
+    pub(super) fn unused_slots(&mut self, port: &Port, leaves: Range<u64>) -> Result<Vec<Range<u64>>> {
+        let block_bytes = u64::from(self.layout.block_bytes());
+        let mut slots: Vec<Range<u64>> = Vec::new();
+        let (mut first, mut last) = (leaves.start, leaves.end.saturating_sub(1).max(leaves.start));
+        for level in 0..=self.top() {
+            for index in first..=last {
+                let reference = self.reference(port, (level, index))?;
+                let unused: &[u8] = match reference.is_present() {
+                    true if reference.slot() == 0 => &[1],
+                    true => &[0],
+                    false => &[0, 1],
+                };
+                for slot in unused {
+                    let start = self.layout.slot(level, index, *slot).offset;
+                    match slots.last_mut().filter(|before| before.end == start) {
+                        Some(before) => before.end += block_bytes,
+                        None => slots.push(start..start + block_bytes),
+                    }
+                }
+            }
+            first /= self.layout.fan_out();
+            last /= self.layout.fan_out();
+        }
+        Ok(slots)
     }
 
     /// Computes the next version of the tree for new contents of some leaves. Nothing is written, and this version

@@ -21,7 +21,7 @@ use freehold::{Allocator, Error, OpenOptions};
 
 pub use injury::Injury;
 pub use operation::Operation;
-pub use plan::Plan;
+pub use plan::{Plan, Request};
 pub use shape::Shape;
 
 use crate::disk::{CowBase, CowDisk, Cut, Trace};

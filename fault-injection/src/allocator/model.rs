@@ -46,6 +46,8 @@ pub struct Effects {
     pub allocated: Vec<(ExtentInfo, u64)>,
     /// Extents freed.
     pub freed: Vec<Extent>,
+    /// Extents with another length: as they were, as they are, and the tag that more pages hold.
+    pub resized: Vec<(Extent, Extent, u64)>,
     /// Journaled bytes.
     pub puts: Vec<Put>,
 }
@@ -59,6 +61,9 @@ impl Effects {
             |extent: &Extent| format!("{}+{} (generation {})", extent.offset, extent.len, extent.generation);
         parts.extend(self.allocated.iter().map(|(info, _)| format!("allocates {}", place(&info.extent))));
         parts.extend(self.freed.iter().map(|extent| format!("frees {}", place(extent))));
+        parts.extend(
+            self.resized.iter().map(|(old, new, _)| format!("makes {} {} bytes long", place(old), new.len)),
+        );
         parts.extend(self.puts.iter().map(|put| {
             let what = put.unit.map_or_else(|| "all of it".to_owned(), |unit| format!("cell {unit}"));
             format!("writes {what} in page {} of {}", put.page, place(&put.extent))
@@ -79,8 +84,17 @@ impl State {
                 next.extents.remove(&extent.offset);
             }
         }
+        for (old, new, tag) in &effects.resized {
+            if let Some(held) = next.extents.get_mut(&old.offset).filter(|held| held.info.extent == *old) {
+                held.info.extent = *new;
+                let (before, after) = (old.len / page_bytes, new.len / page_bytes);
+                let pages = Arc::make_mut(&mut held.pages);
+                pages.truncate(usize::try_from(after).unwrap_or(usize::MAX));
+                pages.extend((before..after).map(|page| PageState::direct(tag + page)));
+            }
+        }
         for (info, tag) in &effects.allocated {
-            let pages = (0..info.extent.len / page_bytes).map(|page| PageState::direct(tag + page));
+            let pages = (0..info.extent.len.div_ceil(page_bytes)).map(|page| PageState::direct(tag + page));
             let held = Held { info: *info, pages: Arc::new(pages.collect()) };
             next.extents.insert(info.extent.offset, held);
         }

@@ -283,7 +283,7 @@ impl Applying<'_> {
         self.session.begin(2);
         let unsettled = self.session.state()?.unsettled(&extent, index);
         self.push_direct(format!("page {page} of {} is being written directly", extent.offset), unsettled);
-        let len = usize::try_from(page_bytes).unwrap_or(0);
+        let len = payload::part_len(&extent, index, usize::try_from(page_bytes).unwrap_or(0));
         executor::run(store.write_at(&extent, page * page_bytes, &payload::page(tag, len)))?
             .map_err(|error| broken("a direct write", &error))?;
         executor::run(store.sync_data())?.map_err(|error| broken("a flush of data", &error))?;
@@ -318,7 +318,7 @@ impl Applying<'_> {
         // Whoever is refused has changed nothing, and a full store can still commit.
         let stats = store.stats();
         let mut another = store.begin();
-        let refused = executor::run(another.alloc(AllocRequest::bytes(1)))?;
+        let refused = executor::run(another.alloc(AllocRequest::bytes(page_bytes)))?;
         drop(another);
         if refused.is_ok() || store.stats().free_bytes != stats.free_bytes {
             return Err(Violation::new(Oracle::Conduct, "a full store gave space, or lost some"));

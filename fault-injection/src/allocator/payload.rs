@@ -24,6 +24,13 @@ pub fn page(tag: u64, len: usize) -> Vec<u8> {
     (0..len / WORD).flat_map(|index| word(tag, index)).collect()
 }
 
+/// Length of a page of an extent; that of an item is the item's.
+#[must_use]
+pub fn part_len(extent: &freehold::Extent, page: usize, page_bytes: usize) -> usize {
+    let len = usize::try_from(extent.len).unwrap_or(usize::MAX);
+    len.saturating_sub(page * page_bytes).min(page_bytes)
+}
+
 /// The bytes of a journaled cell under `tag`.
 #[must_use]
 pub fn cell(tag: u64) -> [u8; CELL_BYTES] {

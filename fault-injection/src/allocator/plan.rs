@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use freehold::device::Device;
-use freehold::{AllocRequest, Allocator, Extent, ExtentInfo, Transaction};
+use freehold::{AllocRequest, Allocator, Error, Extent, ExtentInfo, Transaction};
 
 use super::model::{Effects, Put};
 use super::payload;
@@ -24,8 +24,82 @@ pub struct Plan {
     pub cells: Vec<[u32; 3]>,
     /// Whole pages to journal: extent, page.
     pub pages: Vec<[u32; 2]>,
-    /// Extents to allocate, in pages, each written directly; and the units that get a journaled cell besides.
-    pub alloc: Vec<(u32, Vec<u32>)>,
+    /// Extents to give another length: extent, pages.
+    pub resize: Vec<[u32; 2]>,
+    /// Extents to allocate, each written directly; and the units that get a journaled cell besides.
+    pub alloc: Vec<(Request, Vec<u32>)>,
+}
+
+/// What kind of extent is allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// So many pages.
+    Pages(u32),
+    /// A power of two of pages, aligned to its length.
+    Aligned(u32),
+    /// At most so many pages, in several extents if need be.
+    Pieces(u32),
+    /// So many pages at a page of the device, counted from the first one that can be had.
+    At(u32, u32),
+    /// An item of so many bytes, with or without an owner tag.
+    Item(u32, bool),
+    /// A segment and so many pages more.
+    Span(u32),
+}
+
+impl Request {
+    /// Sizes of items whose classes are multiples of 8.
+    const ITEMS: [u32; 6] = [16, 24, 64, 200, 500, 900];
+
+    fn any(rng: &mut Rng) -> Self {
+        let draw = |rng: &mut Rng, below: u64| u32::try_from(rng.below(below)).unwrap_or(0);
+        match rng.below(16) {
+            0..=6 => Self::Pages(1 + draw(rng, 4)),
+            7 | 8 => Self::Aligned(1 + draw(rng, 3)),
+            9 => Self::Pieces(2 + draw(rng, 6)),
+            10 => Self::At(draw(rng, 48), 1 + draw(rng, 3)),
+            11 => Self::Span(draw(rng, 5)),
+            _ => Self::Item(*rng.pick(&Self::ITEMS).unwrap_or(&16), rng.chance(0.4)),
+        }
+    }
+
+    fn to_request(self, store: &Allocator) -> AllocRequest {
+        let layout = store.layout();
+        let page_bytes = u64::from(layout.page_bytes());
+        let pages = |count: u32| AllocRequest::bytes(u64::from(count) * page_bytes);
+        match self {
+            Self::Pages(count) => pages(count),
+            Self::Aligned(count) => pages(count).power_of_two(),
+            Self::Pieces(count) => pages(count).max_extents(AllocRequest::MAX_EXTENTS),
+            Self::At(page, count) => {
+                let usable = layout.usable_pages().max(1);
+                pages(count).at(layout.data_offset() + u64::from(page) % usable * page_bytes)
+            }
+            Self::Item(bytes, _) => AllocRequest::bytes(bytes.into()),
+            Self::Span(more) => {
+                AllocRequest::bytes(layout.segment_bytes() + u64::from(more) * page_bytes + 1)
+            }
+        }
+    }
+
+    /// Whether the extent has an owner tag.
+    const fn is_tagged(self) -> bool {
+        !matches!(self, Self::Item(_, false))
+    }
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pages(count) => write!(f, "{count} pages"),
+            Self::Aligned(count) => write!(f, "{count} pages as an aligned power of two"),
+            Self::Pieces(count) => write!(f, "{count} pages in up to 8 extents"),
+            Self::At(page, count) => write!(f, "{count} pages at page #{page}"),
+            Self::Item(bytes, true) => write!(f, "an item of {bytes} bytes with an owner"),
+            Self::Item(bytes, false) => write!(f, "an item of {bytes} bytes"),
+            Self::Span(more) => write!(f, "a segment and {more} pages more"),
+        }
+    }
 }
 
 impl fmt::Display for Plan {
@@ -37,9 +111,12 @@ impl fmt::Display for Plan {
             format!("journal a cell in extent #{pick}, page #{page}, unit #{unit}")
         }));
         parts.extend(self.pages.iter().map(|[pick, page]| format!("journal page #{page} of extent #{pick}")));
-        parts.extend(self.alloc.iter().map(|(pages, units)| {
+        parts.extend(
+            self.resize.iter().map(|[pick, pages]| format!("make extent #{pick} {pages} pages long")),
+        );
+        parts.extend(self.alloc.iter().map(|(request, units)| {
             let cells = if units.is_empty() { String::new() } else { format!(" with {} cells", units.len()) };
-            format!("allocate {pages} pages{cells}")
+            format!("allocate {request}{cells}")
         }));
         if parts.is_empty() { f.write_str("nothing") } else { f.write_str(&parts.join(", ")) }
     }
@@ -49,7 +126,7 @@ impl Plan {
     /// Allocates so many pages in one extent.
     #[must_use]
     pub fn allocating(pages: u32) -> Self {
-        Self { alloc: vec![(pages, Vec::new())], ..Self::default() }
+        Self { alloc: vec![(Request::Pages(pages), Vec::new())], ..Self::default() }
     }
 
     /// Draws a transaction.
@@ -68,9 +145,12 @@ impl Plan {
         // One that only frees is published at once; others may then ask for the space before it is durable.
         let least = u64::from(plan.free.is_empty() && plan.cells.is_empty());
         for _ in 0..least + rng.below(3 - least) {
-            let pages = *rng.pick(&[1, 1, 1, 2, 3]).unwrap_or(&1);
+            let request = Request::any(rng);
             let units = (0..rng.below(2)).map(|_| draw(rng) % 8).collect();
-            plan.alloc.push((pages, units));
+            plan.alloc.push((request, units));
+        }
+        if rng.chance(0.2) {
+            plan.resize.push([draw(rng), 1 + draw(rng) % 5]);
         }
         plan
     }
@@ -89,13 +169,22 @@ impl Plan {
 pub(crate) struct Resolved {
     free: Vec<ExtentInfo>,
     puts: Vec<Put>,
+    resize: Vec<Longer>,
     alloc: Vec<Wanted>,
+}
+
+/// An extent to be given another length.
+#[derive(Clone, Copy, Debug)]
+struct Longer {
+    extent: Extent,
+    pages: u64,
+    tag: u64,
 }
 
 /// An extent to be allocated.
 #[derive(Clone, Debug)]
 struct Wanted {
-    pages: u64,
+    request: Request,
     tag: u64,
     /// Journaled cells in its first page: unit and tag.
     cells: Vec<(usize, u64)>,
@@ -135,15 +224,25 @@ fn resolve_one(
         let Some(info) = left.get(index(pick, left.len())).copied() else { continue };
         let pages = usize::try_from(info.extent.len / page_bytes).unwrap_or(1);
         let tag = session.fresh(64);
+        // An item is written as a whole.
+        let unit = unit.filter(|_| info.extent.len >= page_bytes);
         resolved.puts.push(Put { extent: info.extent, page: index(page, pages), unit, tag });
         written.push(info);
     }
     // Nobody else frees what this one writes.
     left.retain(|info| !written.contains(info));
-    for (pages, units) in &plan.alloc {
+    for &[pick, pages] in &plan.resize {
+        let runs: Vec<_> =
+            left.iter().filter(|info| info.extent.len.is_multiple_of(page_bytes)).copied().collect();
+        let Some(info) = runs.get(index(pick, runs.len())).copied() else { continue };
+        left.retain(|other| other.extent != info.extent);
+        let tag = session.fresh(64);
+        resolved.resize.push(Longer { extent: info.extent, pages: pages.into(), tag });
+    }
+    for (request, units) in &plan.alloc {
         let tag = session.fresh(64);
         let cells = units.iter().map(|&unit| (index(unit, 8), session.fresh(64))).collect();
-        resolved.alloc.push(Wanted { pages: u64::from(*pages), tag, cells });
+        resolved.alloc.push(Wanted { request: *request, tag, cells });
     }
     resolved
 }
@@ -151,7 +250,7 @@ fn resolve_one(
 impl Resolved {
     /// Whether nothing would be done.
     pub(crate) fn is_empty(&self) -> bool {
-        self.free.is_empty() && self.puts.is_empty() && self.alloc.is_empty()
+        self.free.is_empty() && self.puts.is_empty() && self.resize.is_empty() && self.alloc.is_empty()
     }
 
     /// Everything but the commit.
@@ -175,20 +274,58 @@ impl Resolved {
                     let offset = start + payload::cell_offset(unit) as u64;
                     transaction.write(&put.extent, offset, &payload::cell(put.tag)).await?;
                 }
-                None => transaction.write(&put.extent, start, &payload::page(put.tag, len)).await?,
+                None => {
+                    let len = payload::part_len(&put.extent, put.page, len);
+                    transaction.write(&put.extent, start, &payload::page(put.tag, len)).await?;
+                }
             }
             effects.puts.push(put);
         }
-        for Wanted { pages, tag, cells } in &self.alloc {
-            let extent = claim(&mut transaction, disk, pages * page_bytes, *tag).await?;
-            for page in 0..extent.len / page_bytes {
-                store.write_at(&extent, page * page_bytes, &payload::page(tag + page, len)).await?;
+        for &Longer { extent, pages, tag } in &self.resize {
+            let new = match transaction.resize(&extent, pages * page_bytes).await {
+                Ok(new) => new,
+                // Something is behind it, or it is of a kind that keeps its length.
+                Err(Error::CannotResize { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            if new.len > extent.len {
+                annotate(disk, extent.end(), new.len - extent.len);
             }
+            for page in extent.len / page_bytes..new.len / page_bytes {
+                store.write_at(&new, page * page_bytes, &payload::page(tag + page, len)).await?;
+            }
+            effects.resized.push((extent, new, tag));
+        }
+        for Wanted { request, tag, cells } in &self.alloc {
+            let owner = if request.is_tagged() { *tag } else { 0 };
+            let outcome = transaction.alloc_extents(request.to_request(store).owner(owner)).await;
+            let extents = match (request, outcome) {
+                (_, Ok(extents)) => extents,
+                // The place is taken, or behind the last page.
+                (Request::At(..), Err(Error::NoSpace { .. } | Error::InvalidExtent { .. })) => continue,
+                // Segments in a row are hard to come by.
+                (Request::Span(_), Err(Error::NoSpace { .. })) => continue,
+                (_, Err(error)) => return Err(error),
+            };
+            let mut tag = *tag;
+            for extent in &extents {
+                if extent.len >= page_bytes {
+                    annotate(disk, extent.offset, extent.len);
+                }
+                let parts = extent.len.div_ceil(page_bytes);
+                for page in 0..parts {
+                    let index = usize::try_from(page).unwrap_or(0);
+                    let bytes = payload::page(tag + page, payload::part_len(extent, index, len));
+                    store.write_at(extent, page * page_bytes, &bytes).await?;
+                }
+                effects.allocated.push((ExtentInfo { extent: *extent, owner }, tag));
+                tag += parts;
+            }
+            let Some(first) = extents.first().filter(|first| first.len >= page_bytes) else { continue };
             for &(unit, tag) in cells {
-                transaction.write(&extent, payload::cell_offset(unit) as u64, &payload::cell(tag)).await?;
-                effects.puts.push(Put { extent, page: 0, unit: Some(unit), tag });
+                transaction.write(first, payload::cell_offset(unit) as u64, &payload::cell(tag)).await?;
+                effects.puts.push(Put { extent: *first, page: 0, unit: Some(unit), tag });
             }
-            effects.allocated.push((ExtentInfo { extent, owner: *tag }, *tag));
         }
         Ok((transaction, effects))
     }
@@ -205,7 +342,13 @@ impl Resolved {
     }
 }
 
-/// Allocates, and tells the disk's trace that somebody owns the space from here on.
+/// Tells the disk's trace that somebody owns the space from here on.
+fn annotate(disk: &Arc<SimDisk>, offset: u64, len: u64) {
+    disk.annotate(Event::Claim { offset, len });
+    debug_assert!(offset + len <= disk.geometry().len_bytes);
+}
+
+/// Allocates pages, and tells the disk's trace that somebody owns the space from here on.
 pub(crate) async fn claim(
     transaction: &mut Transaction,
     disk: &Arc<SimDisk>,
@@ -213,7 +356,6 @@ pub(crate) async fn claim(
     owner: u64,
 ) -> freehold::Result<Extent> {
     let extent = transaction.alloc(AllocRequest::bytes(bytes).owner(owner)).await?;
-    disk.annotate(Event::Claim { offset: extent.offset, len: extent.len });
-    debug_assert!(extent.end() <= disk.geometry().len_bytes);
+    annotate(disk, extent.offset, extent.len);
     Ok(extent)
 }

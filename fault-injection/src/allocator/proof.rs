@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use freehold::device::Device;
 
 use super::operation::Operation;
-use super::plan::Plan;
+use super::plan::{Plan, Request};
 use super::probe::{agrees, changes_only_what_it_may};
 use super::{Shape, Subject, compare, open};
 use crate::disk::{CutWalker, ErrorCode, Event, Fault, FaultPlan, IoKind, Keep, Trace, When};
@@ -30,8 +30,8 @@ pub struct Proof {
 pub fn prove_oracles() -> Vec<Proof> {
     let subject = Subject { shape: Shape::TINY };
     let blank = Start { base: subject.disk().blank(), state: None, serial: 64 };
-    let cells = Plan { cells: vec![[0, 0, 1]], alloc: vec![(2, vec![1])], ..Plan::default() };
-    let frees = Plan { free: vec![0], alloc: vec![(1, Vec::new())], ..Plan::default() };
+    let cells = Plan { cells: vec![[0, 0, 1]], alloc: vec![(Request::Pages(2), vec![1])], ..Plan::default() };
+    let frees = Plan { free: vec![0], alloc: vec![(Request::Pages(1), Vec::new())], ..Plan::default() };
     let operations = [Plan::allocating(1), Plan::allocating(3), cells.clone(), frees, cells];
     let operations: Vec<Operation> =
         operations.map(|plan| Operation::Transact(vec![plan])).into_iter().collect();

@@ -59,7 +59,7 @@ impl Subject {
         }
         expected.sort_by_key(|info| info.extent.offset);
         counters_hold(store, &expected)?;
-        every_page_is_reachable(store)?;
+        every_byte_is_reachable(store, &expected)?;
         executor::run(store.close())?.map_err(|error| fail("closing failed", &error))?;
         let device = Arc::clone(probe.disk) as Arc<dyn Device>;
         let (again, report) = executor::run(OpenOptions::new().open_device(device))?
@@ -105,15 +105,24 @@ fn counters_hold(store: &Allocator, expected: &[ExtentInfo]) -> Result<(), Viola
     })
 }
 
-/// Whoever asks for single pages gets all that are said to be free. Nothing is committed.
-fn every_page_is_reachable(store: &Allocator) -> Result<(), Violation> {
+/// Whoever asks for single pages, and then for items of the sizes that are in use, gets all that is said to be free.
+/// Nothing is committed.
+fn every_byte_is_reachable(store: &Allocator, live: &[ExtentInfo]) -> Result<(), Violation> {
+    let page_bytes = u64::from(store.layout().page_bytes());
+    let items = live.iter().filter(|info| info.extent.len < page_bytes);
+    let mut requests: Vec<AllocRequest> =
+        items.map(|info| AllocRequest::bytes(info.extent.len).owner(u64::from(info.owner != 0))).collect();
+    requests.push(AllocRequest::bytes(900));
+    requests.push(AllocRequest::bytes(page_bytes));
     let mut transaction = store.begin();
-    // A store that never says no is not asked for ever.
-    for _ in 0..store.layout().page_count() {
-        match executor::run(transaction.alloc(AllocRequest::bytes(1)))? {
-            Ok(_) => {}
-            Err(Error::NoSpace { .. }) => break,
-            Err(error) => return Err(fail("an allocation failed", &error)),
+    for request in requests.into_iter().rev() {
+        // A store that never says no is not asked for ever.
+        for _ in 0..store.layout().usable_pages() * page_bytes / 16 {
+            match executor::run(transaction.alloc(request))? {
+                Ok(_) => {}
+                Err(Error::NoSpace { .. }) => break,
+                Err(error) => return Err(fail("an allocation failed", &error)),
+            }
         }
     }
     match store.stats().free_bytes {

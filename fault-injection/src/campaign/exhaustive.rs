@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use crate::allocator::{Operation, Plan, Shape, Subject};
+use crate::allocator::{Operation, Plan, Request, Shape, Subject};
 use crate::disk::Sampling;
 use crate::harness::{Address, Counter, Explorer, Policy, Run, Source, Start, Subject as _, Tally, run};
 use crate::rng::mix;
@@ -31,10 +31,20 @@ pub const POLICY: Policy = Policy {
 pub fn alphabet() -> Vec<(char, Operation)> {
     let one = || Plan::allocating(1);
     let oldest = |plan: Plan| Plan { free: vec![0], ..plan };
+    let wish = |request: Request| {
+        Operation::Transact(vec![Plan { alloc: vec![(request, Vec::new())], ..Plan::default() }])
+    };
     let cell = |plan: Plan| Plan { cells: vec![[0, 0, 1]], ..plan };
     vec![
         ('a', Operation::Transact(vec![one()])),
-        ('A', Operation::Transact(vec![Plan { alloc: vec![(3, vec![0])], ..Plan::default() }])),
+        (
+            'A',
+            Operation::Transact(vec![Plan { alloc: vec![(Request::Pages(3), vec![0])], ..Plan::default() }]),
+        ),
+        ('i', wish(Request::Item(100, false))),
+        ('I', wish(Request::Item(100, true))),
+        ('S', wish(Request::Span(0))),
+        ('g', Operation::Transact(vec![Plan { resize: vec![[0, 2]], ..Plan::default() }])),
         ('f', Operation::Transact(vec![oldest(Plan::default())])),
         ('s', Operation::Transact(vec![oldest(one())])),
         ('w', Operation::Transact(vec![cell(Plan::default())])),

@@ -89,18 +89,23 @@ impl Worker {
         }
         for _ in 0..1 + self.rng.below(2) {
             let tag = number << 16 | (effects.allocated.len() as u64) << 8;
-            let bytes = 1 + self.rng.below(*self.rng.clone().pick(&[4096, 16384, 65536]).unwrap_or(&4096));
+            // Classes of items are multiples of 8 from 64 bytes on.
+            let bytes = 64 + self.rng.below(*self.rng.clone().pick(&[4096, 16384, 65536]).unwrap_or(&4096));
             let request = AllocRequest::bytes(bytes).owner(tag);
             let extent = match transaction.alloc(request).await {
                 Ok(extent) => extent,
                 Err(freehold::Error::NoSpace { .. }) => break,
                 Err(error) => return Err(fail(error)),
             };
-            let pages: Vec<u8> = (0..extent.len / PAGE_BYTES)
-                .flat_map(|page| payload::page(tag + page, usize::try_from(PAGE_BYTES).unwrap_or(0)))
+            let page_bytes = usize::try_from(PAGE_BYTES).unwrap_or(0);
+            let pages: Vec<u8> = (0..extent.len.div_ceil(PAGE_BYTES))
+                .flat_map(|page| {
+                    let index = usize::try_from(page).unwrap_or(0);
+                    payload::page(tag + page, payload::part_len(&extent, index, page_bytes))
+                })
                 .collect();
             self.store.write_at(&extent, 0, &pages).await.map_err(fail)?;
-            if self.rng.chance(0.5) {
+            if extent.len >= PAGE_BYTES && self.rng.chance(0.5) {
                 let unit = self.rng.index(8);
                 let cell = payload::cell(tag + 255);
                 transaction.write(&extent, payload::cell_offset(unit) as u64, &cell).await.map_err(fail)?;

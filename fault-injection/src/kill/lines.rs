@@ -88,6 +88,7 @@ mod tests {
             lsn: 0,
             allocated: vec![(ExtentInfo { extent, owner: 9 }, 70)],
             freed: vec![extent],
+            resized: Vec::new(),
             puts: vec![Put { extent, page: 0, unit: Some(5), tag: 77 }],
         };
         let text = Line::Begin(12, effects).to_text();

@@ -38,6 +38,8 @@ enum Command {
     Journal(Target),
     /// Draw used and free space.
     Map(crate::map::MapArgs),
+    /// Show free space by length of run, fragmentation, and bytes lost to rounding.
+    Stat(Target),
     /// List allocated extents.
     List(Target),
     /// Run a script of allocations, frees, reads and writes.
@@ -65,14 +67,17 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> Exit {
         Command::Replay(args) => (Output::new(args.target.json), args.target.device.clone()),
         Command::Map(args) => (Output::new(false), args.device.clone()),
         Command::Exec(args) => (Output::new(false), args.device.clone()),
-        Command::Info(target) | Command::Check(target) | Command::Journal(target) | Command::List(target) => {
-            (Output::new(target.json), target.device.clone())
-        }
+        Command::Info(target)
+        | Command::Check(target)
+        | Command::Journal(target)
+        | Command::Stat(target)
+        | Command::List(target) => (Output::new(target.json), target.device.clone()),
     };
     let result = dispatch(&cli.command, &mut output).and_then(|exit| output.flush().map(|()| exit));
     result.unwrap_or_else(|failure| {
         // Others print their own document, or one a line. What was to be said has no place left to go when this fails.
-        if failure.exit == Exit::Corrupt && output.json && matches!(cli.command, Command::Info(_)) {
+        let is_report = matches!(cli.command, Command::Info(_) | Command::Stat(_));
+        if failure.exit == Exit::Corrupt && output.json && is_report {
             let _ = output.json(&Refusal::new(&path, &failure));
         }
         let _ = output.flush();
@@ -97,6 +102,7 @@ fn dispatch(command: &Command, output: &mut Output) -> Result<Exit, Failure> {
         Command::Replay(args) => crate::replay::run(args, &runtime, output),
         Command::Journal(target) => crate::journal::run(target, output),
         Command::Map(args) => crate::map::run(args, output),
+        Command::Stat(target) => crate::stat::run(target, output),
         Command::List(target) => crate::list::run(target, &runtime, output),
         Command::Exec(args) => crate::exec::run(args, &runtime, output),
     }

@@ -30,6 +30,18 @@ pub(crate) fn count(number: u64, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
+/// A bar for part of a whole, of at most `width` cells, in eighths of a cell. Anything at all shows.
+pub(crate) fn bar(part: u64, whole: u64, width: u16) -> String {
+    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    if part == 0 || whole == 0 {
+        return String::new();
+    }
+    let eighths = u128::from(part.min(whole)) * u128::from(width) * 8 / u128::from(whole);
+    let eighths = usize::try_from(eighths).unwrap_or(0).max(1);
+    let last = EIGHTHS.get(eighths % 8).copied().unwrap_or_default();
+    format!("{}{last}", "█".repeat(eighths / 8))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,5 +56,12 @@ mod tests {
         assert_eq!(size(u64::MAX), "15.99 EiB");
         assert_eq!(percent(1, 3), "33.3 %");
         assert_eq!(count(1, "extent"), "1 extent");
+    }
+
+    #[test]
+    fn bars_show_anything_and_end_at_their_width() {
+        assert_eq!([bar(0, 9, 4), bar(0, 0, 4), bar(9, 0, 4)], [""; 3]);
+        assert_eq!([bar(1, u64::MAX, 4), bar(3, 8, 1), bar(5, 8, 2)], ["▏", "▍", "█▎"]);
+        assert_eq!([bar(9, 9, 4), bar(10, 9, 4), bar(u64::MAX, u64::MAX, 4)], ["████"; 3]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use freehold::{ExtentInfo, OpenOptions};
+use freehold::{Extent, ExtentInfo, OpenOptions};
 use futures_util::TryStreamExt;
 use serde::Serialize;
 use tokio::runtime::Runtime;
@@ -17,14 +17,22 @@ use crate::output::Output;
 pub(crate) struct ListedExtent {
     offset: u64,
     bytes: u64,
-    owner: u64,
+    /// Left out where one owner is named for all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<u64>,
     generation: u32,
+}
+
+impl From<Extent> for ListedExtent {
+    fn from(extent: Extent) -> Self {
+        let Extent { offset, len: bytes, generation } = extent;
+        Self { offset, bytes, owner: None, generation }
+    }
 }
 
 impl From<ExtentInfo> for ListedExtent {
     fn from(info: ExtentInfo) -> Self {
-        let ExtentInfo { extent, owner } = info;
-        Self { offset: extent.offset, bytes: extent.len, owner, generation: extent.generation }
+        Self { owner: Some(info.owner), ..info.extent.into() }
     }
 }
 
@@ -39,15 +47,12 @@ pub(crate) fn run(target: &Target, runtime: &Runtime, output: &mut Output) -> Re
                 .line(&format!("{:>18}  {:>12}  {:>20}  {:>10}", "offset", "size", "owner", "generation"))?;
         }
         while let Some(info) = extents.try_next().await.map_err(failed)? {
-            let listed = ListedExtent::from(info);
             if output.json {
-                output.json(&listed)?;
+                output.json(&ListedExtent::from(info))?;
             } else {
-                let ListedExtent { offset, bytes, owner, generation } = listed;
-                output.line(&format!(
-                    "{offset:>18}  {:>12}  {owner:>20}  {generation:>10}",
-                    human::size(bytes)
-                ))?;
+                let ExtentInfo { extent: Extent { offset, len, generation }, owner } = info;
+                let size = human::size(len);
+                output.line(&format!("{offset:>18}  {size:>12}  {owner:>20}  {generation:>10}"))?;
             }
             if output.is_closed() {
                 break;

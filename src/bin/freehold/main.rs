@@ -15,6 +15,7 @@ mod output;
 mod progress;
 mod replay;
 mod size;
+mod stat;
 
 use std::process::ExitCode;
 

@@ -25,7 +25,7 @@ impl RunIndex {
     /// Adds a segment, instead of the one that was attached under the same number. One whose number is not below
     /// [`Self::MAX_SEGMENTS`] is left out. The call takes as long as counting the runs of the map.
     ///
-    /// Memory: 8 bytes for every 64 numbers up to the highest one that was ever attached, and some 16 KiB for every 64
+    /// Memory: 8 bytes for every 64 numbers up to the highest one that was ever attached, and some 6 KiB for every 64
     /// of which at least one is attached.
     pub fn attach(&mut self, segment: u32, map: RunMap) {
         if segment >= Self::MAX_SEGMENTS {

@@ -2,16 +2,16 @@
 //!
 //! Invariants:
 //! - A bit is 1 if and only if its page is free. Pages outside the usable range are never free, which also holds for
-//!   the padding of the last line.
+//!   the padding of the last pair.
 //! - `free` is the number of bits that are 1.
-//! - `bins` and `long` equal what is computed from the bits alone: `bins` says in which lines runs of each short
-//!   length start and which lines are wholly free, `long` has each long run.
+//! - `bins` and `long` equal what is computed from the bits alone: `bins` says in which pairs runs of each short
+//!   length start and which pairs are wholly free, `long` has each long run.
 //! - A call that is refused changes nothing.
 
 #![expect(
     clippy::indexing_slicing,
-    reason = "hot path: lines are indexed by pages that were checked against the usable range, by pages of runs that \
-              are next to such pages, or by lines that the index above proves to exist"
+    reason = "hot path: pairs are indexed by pages that were checked against the usable range, by pages of runs that \
+              are next to such pages, or by pairs that the index above proves to exist"
 )]
 
 use std::{collections::BTreeSet, ops::Range};
@@ -19,14 +19,15 @@ use std::{collections::BTreeSet, ops::Range};
 use super::{
     FANOUT as WORD, LONG,
     bins::Bins,
-    line::{self, Line, Starts},
+    bits::{self, Bits},
+    pair::{self, Pair},
 };
 
 /// The free pages of one segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunMap {
     /// One bit per page, 1 for free, page 0 in the lowest bit of the first word.
-    lines: Box<[Line]>,
+    bits: Bits,
     bins: Bins,
     /// Each long run as its length, shifted left by 32 bits, and its first page.
     long: BTreeSet<u64>,
@@ -70,7 +71,7 @@ impl RunMap {
             return Err(covered.min(page_count));
         }
         let mut map = Self::all_free(page_count, usable);
-        let words = map.lines.iter_mut().flat_map(|line| &mut line.0);
+        let words = map.bits.0.iter_mut().flat_map(|pair| &mut pair.0);
         for ((word, bits), bytes) in (0..).zip(words).zip(used.chunks(size_of::<u64>())) {
             let used = bytes.iter().rev().fold(0, |used, &byte| used << 8 | u64::from(byte));
             let misplaced = used & !*bits;
@@ -117,7 +118,7 @@ impl RunMap {
     /// Whether the `pages` pages from `page` on are all usable and in use. False for a run of no pages.
     #[must_use]
     pub fn is_run_used(&self, page: u32, pages: u32) -> bool {
-        self.range(page, pages).is_some_and(|range| self.all_used(&range))
+        self.range(page, pages).is_some_and(|range| self.bits.all_used(&range))
     }
 
     /// The run that a free page lies in, or nothing for any other page.
@@ -148,7 +149,7 @@ impl RunMap {
     /// Bytes of the bits.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        size_of_val(&*self.lines)
+        size_of_val(&*self.bits.0)
     }
 
     /// Bytes of everything else. For the set of long runs it is an estimate.
@@ -166,15 +167,15 @@ impl RunMap {
     /// The first page of the lowest run of exactly `len` pages, which is a short length.
     #[inline]
     pub(super) fn first_short(&self, len: u32) -> Option<u32> {
-        let line = self.bins.first(len)?;
-        Some(line * line::PAGES + self.starts(line, len).first()?)
+        let pair = self.bins.first(len)?;
+        Some(pair * pair::PAGES + self.bits.starts(pair, len).first()?)
     }
 
     /// The first pages of all runs of exactly `len` pages, which is a short length, in ascending order.
     pub(super) fn short(&self, len: u32) -> impl Iterator<Item = u32> {
         let starts =
-            move |line: u32| self.starts(line, len).pages().map(move |page| line * line::PAGES + page);
-        self.bins.lines(len).flat_map(starts)
+            move |pair: u32| self.bits.starts(pair, len).pages().map(move |page| pair * pair::PAGES + page);
+        self.bins.pairs(len).flat_map(starts)
     }
 
     /// Length and first page of the long runs of at least `pages` pages, ordered by both.
@@ -214,8 +215,11 @@ impl RunMap {
     /// nothing, if there are none, or if one of them is outside the usable range or free.
     #[inline]
     pub(super) fn give(&mut self, page: u32, pages: u32) -> Option<Range<u32>> {
-        self.bins.touch(page.min(self.page_count - 1) / line::PAGES);
-        let given = self.range(page, pages).filter(|given| self.all_used(given))?;
+        let given = self.range(page, pages)?;
+        self.bins.touch(page / pair::PAGES);
+        if !self.bits.all_used(&given) {
+            return None;
+        }
         let (start, end) = (self.start_of(page), self.end_of(given.end));
         self.flip(&given);
         self.free += pages;
@@ -230,24 +234,23 @@ impl RunMap {
         let page_count = page_count.min(Self::MAX_PAGES);
         let end = usable.end.min(page_count);
         let usable = usable.start.min(end)..end;
-        let mut lines = vec![Line::USED; page_count.div_ceil(line::PAGES) as usize].into_boxed_slice();
-        pieces(&usable).for_each(|(word, mask)| *word_mut(&mut lines, word) = mask);
+        let bits = Bits::new(page_count, &usable);
         let free = end - usable.start;
-        Self { bins: Bins::new(lines.len()), lines, long: BTreeSet::new(), page_count, usable, free }
+        Self { bins: Bins::new(bits.0.len()), bits, long: BTreeSet::new(), page_count, usable, free }
     }
 
     /// Makes the index above the bits.
     fn build(&mut self) {
-        for (at, line) in (0..).zip(&self.lines) {
-            if line.is_whole() {
+        for (at, pair) in (0..).zip(&self.bits.0) {
+            if pair.is_whole() {
                 self.bins.set_whole(at, true);
             }
         }
-        let mut page = self.next(self.usable.start, true);
+        let mut page = self.bits.next(self.usable.clone(), true);
         while page < self.usable.end {
             let end = self.end_of(page);
             self.insert(page, end - page);
-            page = self.next(end, true);
+            page = self.bits.next(end..self.usable.end, true);
         }
     }
 
@@ -257,7 +260,7 @@ impl RunMap {
         if len >= LONG {
             self.long.insert(pack(len, start));
         } else if len > 0 {
-            self.bins.insert(len, start / line::PAGES);
+            self.bins.insert(len, start / pair::PAGES);
         }
     }
 
@@ -266,27 +269,9 @@ impl RunMap {
     fn remove(&mut self, start: u32, len: u32) {
         if len >= LONG {
             self.long.remove(&pack(len, start));
-        } else if len > 0 && !self.starts(start / line::PAGES, len).any() {
-            self.bins.remove(len, start / line::PAGES);
+        } else if len > 0 && !self.bits.starts(start / pair::PAGES, len).any() {
+            self.bins.remove(len, start / pair::PAGES);
         }
-    }
-
-    /// Where in `line` runs of exactly `len` pages start, which is a short length.
-    #[inline]
-    fn starts(&self, line: u32, len: u32) -> Starts {
-        let at = line as usize;
-        let (first, last) = (self.lines[at].0[0], *self.lines[at].0.last().unwrap());
-        // The lines next to this one are rarely in the cache, and rarely needed.
-        let before =
-            if first & 1 == 1 && at > 0 { self.word(line * line::WORDS - 1) >> (WORD - 1) } else { 0 };
-        let after = if last >> (WORD - 1) == 1 { self.word((line + 1) * line::WORDS) } else { 0 };
-        Starts::new(before, &self.lines[at], after, len)
-    }
-
-    /// One word of the bits, or 0 past the last line.
-    #[inline]
-    fn word(&self, word: u32) -> u64 {
-        self.lines.get((word / line::WORDS) as usize).map_or(0, |line| line.0[(word % line::WORDS) as usize])
     }
 
     /// The pages as a range, if it is not empty and lies in the usable range.
@@ -300,62 +285,56 @@ impl RunMap {
     #[inline]
     fn start_of(&self, page: u32) -> u32 {
         let (word, below) = (page / WORD, page % WORD);
-        let free = (self.word(word) << (WORD - 1 - below) << 1).leading_ones();
+        let free = (self.bits.word(word) << (WORD - 1 - below) << 1).leading_ones();
         if free < below || word == 0 { page - free } else { self.start_before(word) }
     }
 
     /// The same for the first page of a word other than the first.
     fn start_before(&self, word: u32) -> u32 {
         let mut start = word;
-        while start % line::WORDS > 0 || start == word {
-            let free = self.word(start - 1).leading_ones();
+        while !start.is_multiple_of(pair::WORDS) || start == word {
+            let free = self.bits.word(start - 1).leading_ones();
             if free < WORD {
                 return start * WORD - free;
             }
             start -= 1;
         }
-        let broken = self.bins.broken_before(start / line::WORDS);
-        broken.map_or(0, |at| (at + 1) * line::PAGES - self.lines[at as usize].free_at_end())
+        let broken = self.bins.broken_before(start / pair::WORDS);
+        broken.map_or(0, |at| (at + 1) * pair::PAGES - self.bits.0[at as usize].free_at_end())
     }
 
     /// The first page at or after `page` that is not free. `page` may be the end of the segment.
     #[inline]
     fn end_of(&self, page: u32) -> u32 {
         let (word, below) = (page / WORD, page % WORD);
-        let free = (self.word(word) >> below).trailing_ones();
+        let free = (self.bits.word(word) >> below).trailing_ones();
         if below + free < WORD { page + free } else { self.end_after(word + 1) }
     }
 
     /// The same for the first page of a word.
     fn end_after(&self, word: u32) -> u32 {
         let mut word = word;
-        while word % line::WORDS > 0 {
-            let free = self.word(word).trailing_ones();
+        while !word.is_multiple_of(pair::WORDS) {
+            let free = self.bits.word(word).trailing_ones();
             if free < WORD {
                 return word * WORD + free;
             }
             word += 1;
         }
-        let broken = self.bins.broken_from(word / line::WORDS);
-        broken * line::PAGES + self.lines.get(broken as usize).map_or(0, Line::free_at_start)
-    }
-
-    /// Whether no page of a range that lies in the segment is free.
-    #[inline]
-    fn all_used(&self, range: &Range<u32>) -> bool {
-        all_pieces(range, |word, mask| self.word(word) & mask == 0)
+        let broken = self.bins.broken_from(word / pair::WORDS);
+        broken * pair::PAGES + self.bits.0.get(broken as usize).map_or(0, Pair::free_at_start)
     }
 
     /// Turns over the state of all pages of a range, which are all free or all used.
     #[inline]
     fn flip(&mut self, range: &Range<u32>) {
-        all_pieces(range, |word, mask| {
-            let bits = word_mut(&mut self.lines, word);
+        bits::all_pieces(range, |word, mask| {
+            let bits = self.bits.word_mut(word);
             let before = *bits;
             *bits ^= mask;
             if *bits == u64::MAX || before == u64::MAX {
-                let at = word / line::WORDS;
-                self.bins.set_whole(at, self.lines[at as usize].is_whole());
+                let at = word / pair::WORDS;
+                self.bins.set_whole(at, self.bits.0[at as usize].is_whole());
             }
             true
         });
@@ -364,50 +343,11 @@ impl RunMap {
     fn runs(&self, free: bool) -> impl Iterator<Item = (u32, u32)> {
         let mut from = self.usable.start;
         std::iter::from_fn(move || {
-            let start = self.next(from, free);
-            from = self.next(start, !free);
+            let start = self.bits.next(from..self.usable.end, free);
+            from = self.bits.next(start..self.usable.end, !free);
             (start < from).then_some((start, from - start))
         })
     }
-
-    /// The first page at or after `from` that is free, or used, or else the end of the usable range.
-    fn next(&self, from: u32, free: bool) -> u32 {
-        let sought = |(word, mask): (u32, u64)| {
-            let bits = self.word(word);
-            (word, (if free { bits } else { !bits }) & mask)
-        };
-        let mut found = pieces(&(from..self.usable.end)).map(sought).filter(|&(_, pages)| pages != 0);
-        found.next().map_or(self.usable.end, |(word, pages)| word * WORD + pages.trailing_zeros())
-    }
-}
-
-/// Whether `holds` is true for the words that hold the pages of `range`, each with the mask of those pages. It is
-/// asked up to the first that is not.
-#[inline]
-fn all_pieces(range: &Range<u32>, mut holds: impl FnMut(u32, u64) -> bool) -> bool {
-    let (first, last) = (range.start / WORD, (range.end - 1) / WORD);
-    let from = u64::MAX << (range.start % WORD);
-    let to = u64::MAX >> (WORD - 1 - (range.end - 1) % WORD);
-    if first == last {
-        return holds(first, from & to);
-    }
-    holds(first, from) && (first + 1..last).all(|word| holds(word, u64::MAX)) && holds(last, to)
-}
-
-/// The words that hold the pages of `range`, each with the mask of those pages.
-#[inline]
-fn pieces(range: &Range<u32>) -> impl Iterator<Item = (u32, u64)> + use<> {
-    let Range { start, end } = *range;
-    (start / WORD..end.div_ceil(WORD)).map(move |word| {
-        let low = start.saturating_sub(word * WORD);
-        let high = (end - word * WORD).min(WORD);
-        (word, u64::MAX << low & u64::MAX >> (WORD - high))
-    })
-}
-
-#[inline]
-fn word_mut(lines: &mut [Line], word: u32) -> &mut u64 {
-    &mut lines[(word / line::WORDS) as usize].0[(word % line::WORDS) as usize]
 }
 
 /// A long run as a number. The order of the numbers is that of lengths, and then of first pages.

@@ -16,10 +16,13 @@
               and nodes by the positions that bits of the level above stand for"
 )]
 
-use super::{FANOUT, FANOUT_ORDER, Rows, RunMap, bit, ones};
+use super::{
+    FANOUT, FANOUT_ORDER, RunMap, ones,
+    rows::{Rows, bit},
+};
 
 /// Levels above the groups. The highest has one node.
-const LEVELS: usize = 3;
+const LEVELS: u32 = 3;
 
 /// 64 segments; those that are not attached are left empty.
 #[derive(Clone, Debug)]
@@ -32,7 +35,7 @@ struct Group {
 #[derive(Clone, Debug)]
 pub(super) struct Segments {
     groups: Vec<Option<Box<Group>>>,
-    levels: [Vec<Rows>; LEVELS],
+    levels: [Vec<Rows>; LEVELS as usize],
     first: [u32; FANOUT as usize],
     lengths: u64,
 }
@@ -50,7 +53,7 @@ impl Default for Segments {
 
 impl Segments {
     /// One more than the highest number of a segment.
-    pub(super) const MAX: u32 = 1 << (FANOUT_ORDER * (LEVELS as u32 + 1));
+    pub(super) const MAX: u32 = FANOUT.pow(LEVELS + 1);
 
     /// Adds the map of a segment that is not attached and has a number below [`Self::MAX`].
     pub(super) fn attach(&mut self, segment: u32, map: RunMap) {

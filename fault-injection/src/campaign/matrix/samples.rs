@@ -6,7 +6,7 @@ use super::forge::Forge;
 use super::trial::Trial;
 use super::world::{Stop, World};
 use crate::allocator::model::State;
-use crate::allocator::{Operation, Plan, Shape, Subject};
+use crate::allocator::{Operation, Plan, Request, Shape, Subject};
 use crate::disk::{CowBase, CowDisk, Trace};
 use crate::executor;
 use crate::harness::{History, Progress, Subject as _};
@@ -50,7 +50,7 @@ fn commit(plan: Plan) -> Operation {
 }
 
 fn allocate(pages: u32, units: Vec<u32>) -> Operation {
-    commit(Plan { alloc: vec![(pages, units)], ..Plan::default() })
+    commit(Plan { alloc: vec![(Request::Pages(pages), units)], ..Plan::default() })
 }
 
 fn cells(cells: Vec<[u32; 3]>) -> Operation {

@@ -285,7 +285,7 @@ impl World {
             |text: &str| Step { text: format!("page {page} of {} {text}", extent.offset), journaled: false };
         let state = self.session.state()?.unsettled(&extent, index);
         self.session.push(step("is being written directly"), state);
-        let len = usize::try_from(page_bytes).unwrap_or(0);
+        let len = payload::part_len(&extent, index, usize::try_from(page_bytes).unwrap_or(0));
         executor::run(store.write_at(&extent, page * page_bytes, &payload::page(tag, len)))??;
         executor::run(store.sync_data())??;
         let state = self.session.state()?.overwritten(&extent, index, tag);

@@ -21,6 +21,10 @@ pub(super) fn rest(bytes: &[u8], at: usize) -> &[u8] {
     bytes.get(at..).unwrap_or_default()
 }
 
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    rest(bytes, at).first_chunk().map_or(0, |bytes| u16::from_le_bytes(*bytes))
+}
+
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     rest(bytes, at).first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }
@@ -58,21 +62,26 @@ pub(super) fn content_checksum(content: &[u8]) -> u32 {
 }
 
 /// A sum over the words that are not zero, each hashed with its place; what is zero counts the same however it came
-/// about.
-pub(super) fn hash_words(bytes: &[u8]) -> u128 {
+/// about. The first word's place is given, and bytes behind the last whole word are left out.
+pub(super) fn hash_words(first: u64, bytes: &[u8]) -> u128 {
     let mut sum = 0u128;
-    for (chunk, number) in bytes.as_chunks::<64>().0.iter().zip(0u64..) {
-        if is_zero(chunk) {
-            continue;
+    let (chunks, tail) = bytes.as_chunks::<64>();
+    for (chunk, number) in chunks.iter().zip(0u64..) {
+        if !is_zero(chunk) {
+            sum = sum.wrapping_add(hash_each(first + number * 8, chunk));
         }
-        for (word, within) in chunk.as_chunks::<8>().0.iter().zip(0u64..) {
-            let word = u64::from_le_bytes(*word);
-            let place = number * 8 + within;
-            if word != 0 {
-                let high = mix(word ^ mix(place));
-                let low = mix(word.rotate_left(32).wrapping_add(mix(!place)));
-                sum = sum.wrapping_add((u128::from(high) << 64) | u128::from(low));
-            }
+    }
+    sum.wrapping_add(hash_each(first + chunks.len() as u64 * 8, tail))
+}
+
+fn hash_each(first: u64, bytes: &[u8]) -> u128 {
+    let mut sum = 0u128;
+    for (word, place) in bytes.as_chunks::<8>().0.iter().zip(first..) {
+        let word = u64::from_le_bytes(*word);
+        if word != 0 {
+            let high = mix(word ^ mix(place));
+            let low = mix(word.rotate_left(32).wrapping_add(mix(!place)));
+            sum = sum.wrapping_add((u128::from(high) << 64) | u128::from(low));
         }
     }
     sum

@@ -8,7 +8,7 @@ use std::fmt;
 pub enum Flaw {
     /// Nothing on the device says that there is a store.
     NotFormatted,
-    /// The store is of a kind that version 1 of the format does not describe.
+    /// The store is of a kind that version 2 of the format does not describe.
     Unsupported {
         /// What is not known.
         what: &'static str,

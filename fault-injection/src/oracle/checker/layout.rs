@@ -9,8 +9,19 @@ const LIMIT: u64 = 64 << 20;
 
 /// Sizes of fields, in bytes.
 const REFERENCE: u64 = 8;
-const RECORD: u64 = 64;
+const RECORD: u64 = 32;
 const HEADER: u64 = 16;
+
+/// A region is the larger of this and [`REGION_PAGES`], unless segment or ring say less.
+const REGION_BYTES: u64 = 64 << 10;
+const REGION_PAGES: u64 = 4;
+
+/// The length of a region, which depends on segment and ring too.
+fn region_pages(superblock: &Superblock) -> u64 {
+    let wanted = REGION_BYTES.max(REGION_PAGES * superblock.page_bytes);
+    let bytes = wanted.min(superblock.segment_bytes / 2).min(superblock.ring_bytes / 8);
+    (bytes / superblock.page_bytes).checked_ilog2().map_or(1, |order| 1 << order)
+}
 
 /// One level of the checksum tree, or the leaves.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +40,9 @@ pub(super) struct Layout {
     pub data_offset: u64,
     pub segments: usize,
     pub pages_of_segment: usize,
+    pub page_bytes: u64,
+    /// Length of a region of items: a power of two.
+    pub pages_of_region: usize,
     /// The pages that can be handed out, counted from the start of the device.
     pub usable: std::ops::Range<u64>,
     table_blocks: usize,
@@ -72,6 +86,8 @@ impl Layout {
             data_offset,
             segments: index(segments),
             pages_of_segment: index(pages),
+            page_bytes: superblock.page_bytes,
+            pages_of_region: index(region_pages(superblock)),
             usable,
             table_blocks: index(table_blocks),
             bitmap_blocks: index(bitmap_blocks),
@@ -94,6 +110,11 @@ impl Layout {
     pub(super) const fn headers(&self, segment: usize) -> std::ops::Range<usize> {
         let start = self.bitmap(segment).end;
         start..start + self.header_blocks * self.block
+    }
+
+    /// Bytes of all usable pages.
+    pub(super) const fn usable_bytes(&self) -> u64 {
+        (self.usable.end - self.usable.start) * self.page_bytes
     }
 
     /// The usable pages of a segment, by page number within it.

@@ -7,7 +7,6 @@ mod bytes;
 mod flaw;
 mod journal;
 mod layout;
-mod lists;
 mod recount;
 mod replay;
 mod superblock;
@@ -56,11 +55,13 @@ pub struct Picture {
     pub groups: Vec<PictureGroup>,
     /// What is allocated, by offset.
     pub extents: Vec<PictureExtent>,
-    /// Bytes of the pages in use.
+    /// Bytes of extents and spans, as whole pages, and of items in use.
     pub used_bytes: u64,
-    /// Bytes of the other usable pages.
+    /// Bytes of the other usable pages, and of free items.
     pub free_bytes: u64,
-    /// A hash of the content of all leaves: equal for stores of one shape that say the same, whatever slots, epochs and
+    /// Bytes of regions that can be no item: their heads, and what is left over behind the last item.
+    pub overhead_bytes: u64,
+    /// A hash of the content of all leaves and of the heads of all regions: equal for stores of one shape that say the same, whatever slots, epochs and
     /// LSNs they have.
     pub logical: u128,
     /// The caller's blocks that are in the journal, by offset, as the journal leaves them.
@@ -112,16 +113,16 @@ pub struct PictureTear {
     pub offset: u64,
 }
 
-/// An allocated extent.
+/// An allocated extent: a run of pages, a span with its tail, or an item of a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PictureExtent {
     /// First byte, from the start of the device.
     pub offset: u64,
     /// Length in bytes.
     pub len: u64,
-    /// Which of the extents that ever started here.
+    /// Which of the extents that ever started here. Of an item, what its handle says.
     pub generation: u32,
-    /// The caller's tag.
+    /// The caller's tag; zero for an item without one.
     pub owner: u64,
 }
 
@@ -141,7 +142,7 @@ pub fn examine(device: &dyn Device) -> Result<Picture, Flaw> {
     for group in &scan.groups {
         replay.apply(ring.payload(group), group.updates, ring.position(group.at))?;
     }
-    let count = recount::recount(&layout, superblock.page_bytes, &replay.leaves)?;
+    let count = recount::recount(&layout, &replay.leaves, device, &replay.caller)?;
     let groups = scan.groups.iter().map(|group| {
         let position = ring.position(group.at);
         PictureGroup {
@@ -152,7 +153,6 @@ pub fn examine(device: &dyn Device) -> Result<Picture, Flaw> {
             last_lsn: group.last_lsn,
         }
     });
-    let used_bytes = count.used_pages * superblock.page_bytes;
     Ok(Picture {
         shape: shape(superblock, &layout),
         closed: superblock.state == 1,
@@ -167,8 +167,9 @@ pub fn examine(device: &dyn Device) -> Result<Picture, Flaw> {
         torn: scan.torn.map(|position| PictureTear { position, offset: ring.offset(position) }),
         groups: groups.collect(),
         extents: count.extents,
-        used_bytes,
-        free_bytes: data_end - layout.data_offset - used_bytes,
+        used_bytes: count.used_bytes,
+        free_bytes: layout.usable_bytes() - count.used_bytes - count.overhead_bytes,
+        overhead_bytes: count.overhead_bytes,
         logical: count.logical,
         caller: replay.caller,
     })

@@ -1,5 +1,6 @@
 //! One line of JSON for each command.
 
+use freehold::Extent;
 use freehold::inspect::InfoReport;
 use serde::Serialize;
 
@@ -26,14 +27,23 @@ pub(super) struct Answer {
     pub(super) lsn: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) text: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", rename = "extents")]
-    pub(super) listed: Option<Vec<ListedExtent>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) extents: Option<Vec<ListedExtent>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) areas: Option<Vec<Area>>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub(super) stat: Option<Stat>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) message: Option<String>,
+}
+
+/// Free space in a row.
+#[derive(Debug, Serialize)]
+pub(super) struct Area {
+    pub(super) offset: u64,
+    pub(super) bytes: u64,
 }
 
 /// The keys of `info`, and what only an open store has.
@@ -48,6 +58,22 @@ pub(super) struct Stat {
 impl Answer {
     pub(super) fn done(op: &str) -> Self {
         Self { op: op.to_owned(), ok: true, ..Self::default() }
+    }
+
+    /// About what a name stands for: place and generation of one extent, or a list of several.
+    pub(super) fn about(op: &str, name: &str, extents: &[Extent]) -> Self {
+        let (one, several) = match extents {
+            [extent] => (Some(extent), None),
+            several => (None, Some(several.iter().copied().map(ListedExtent::from).collect())),
+        };
+        Self {
+            name: Some(name.to_owned()),
+            offset: one.map(|extent| extent.offset),
+            bytes: Some(extents.iter().map(|extent| extent.len).sum()),
+            generation: one.map(|extent| extent.generation),
+            extents: several,
+            ..Self::done(op)
+        }
     }
 
     pub(super) fn failed(op: &str, kind: &str, message: &str) -> Self {

@@ -1,6 +1,6 @@
 //! The script language.
 
-use crate::size;
+use super::alloc::Wanted;
 
 /// An extent as a script names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +15,9 @@ pub(super) enum Which {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Command {
     Begin,
-    Alloc { name: String, bytes: u64, owner: u64 },
+    Alloc(Wanted),
     Free(Which),
+    Resize { name: String, bytes: u64 },
     Write { name: String, text: String },
     Put { name: String, text: String },
     Read { name: String, len: u64 },
@@ -25,6 +26,7 @@ pub(super) enum Command {
     Checkpoint,
     Stat,
     List,
+    Areas,
     Crash,
     Exit,
 }
@@ -51,8 +53,9 @@ impl Command {
     pub(super) fn op(&self) -> &'static str {
         match self {
             Self::Begin => "begin",
-            Self::Alloc { .. } => "alloc",
+            Self::Alloc(_) => "alloc",
             Self::Free(_) => "free",
+            Self::Resize { .. } => "resize",
             Self::Write { .. } => "write",
             Self::Put { .. } => "put",
             Self::Read { .. } => "read",
@@ -61,6 +64,7 @@ impl Command {
             Self::Checkpoint => "checkpoint",
             Self::Stat => "stat",
             Self::List => "list",
+            Self::Areas => "areas",
             Self::Crash => "crash",
             Self::Exit => "exit",
         }
@@ -92,49 +96,33 @@ impl Command {
             if text.is_empty() {
                 return Err(format!("expected: {op} NAME TEXT"));
             }
-            let (name, text) = (Self::name(name)?, text.to_owned());
+            let (name, text) = (self::name(name)?, text.to_owned());
             return Ok(if op == "write" { Self::Write { name, text } } else { Self::Put { name, text } });
         }
         let words: Vec<&str> = rest.split_whitespace().take_while(|word| !word.starts_with('#')).collect();
         match (op, words.as_slice()) {
             ("begin", []) => Ok(Self::Begin),
-            ("alloc", [name, bytes]) => Self::alloc(name, bytes, "0"),
-            ("alloc", [name, bytes, owner]) => Self::alloc(name, bytes, owner),
+            ("alloc", words) => Wanted::parse(words).map(Self::Alloc),
             ("free", [which]) => Self::free(which),
-            ("read", [name, len]) => Ok(Self::Read { name: Self::name(name)?, len: Self::size(len)? }),
+            ("resize", [name, bytes]) => Ok(Self::Resize { name: self::name(name)?, bytes: size(bytes)? }),
+            ("read", [name, len]) => Ok(Self::Read { name: self::name(name)?, len: size(len)? }),
             ("commit", []) => Ok(Self::Commit),
             ("abort", []) => Ok(Self::Abort),
             ("checkpoint", []) => Ok(Self::Checkpoint),
             ("stat", []) => Ok(Self::Stat),
             ("list", []) => Ok(Self::List),
+            ("areas", []) => Ok(Self::Areas),
             ("crash", []) => Ok(Self::Crash),
             ("exit", []) => Ok(Self::Exit),
-            ("alloc", _) => Err("expected: alloc NAME BYTES [OWNER]".to_owned()),
             ("free", _) => Err("expected: free NAME, or free @OFFSET".to_owned()),
+            ("resize", _) => Err("expected: resize NAME BYTES".to_owned()),
             ("read", _) => Err("expected: read NAME LEN".to_owned()),
-            ("begin" | "commit" | "abort" | "checkpoint" | "stat" | "list" | "crash" | "exit", _) => {
-                Err(format!("{op} takes nothing"))
-            }
+            (
+                "begin" | "commit" | "abort" | "checkpoint" | "stat" | "list" | "areas" | "crash" | "exit",
+                _,
+            ) => Err(format!("{op} takes nothing")),
             _ => Err("unknown command; see 'freehold exec --help'".to_owned()),
         }
-    }
-
-    fn name(word: &str) -> Result<String, String> {
-        match word.chars().next() {
-            None | Some('@' | '#') => Err(format!("'{word}' cannot be a name")),
-            Some(_) => Ok(word.to_owned()),
-        }
-    }
-
-    /// Any 64-bit number of bytes, or a size with a unit. What no device can hold is for the store to refuse.
-    fn size(text: &str) -> Result<u64, String> {
-        text.parse().or_else(|_| size::parse(text)).map_err(|reason| format!("'{text}': {reason}"))
-    }
-
-    fn alloc(name: &str, bytes: &str, owner: &str) -> Result<Self, String> {
-        let owner =
-            owner.parse().map_err(|_| format!("'{owner}': expected an owner tag, a number of 64 bits"))?;
-        Ok(Self::Alloc { name: Self::name(name)?, bytes: Self::size(bytes)?, owner })
     }
 
     fn free(which: &str) -> Result<Self, String> {
@@ -143,9 +131,22 @@ impl Command {
                 .parse()
                 .map(|offset| Self::Free(Which::Offset(offset)))
                 .map_err(|_| format!("'{which}': expected @ and an offset in bytes")),
-            None => Ok(Self::Free(Which::Name(Self::name(which)?))),
+            None => Ok(Self::Free(Which::Name(name(which)?))),
         }
     }
+}
+
+/// A name that a script may give.
+pub(super) fn name(word: &str) -> Result<String, String> {
+    match word.chars().next() {
+        None | Some('@' | '#') => Err(format!("'{word}' cannot be a name")),
+        Some(_) => Ok(word.to_owned()),
+    }
+}
+
+/// Any 64-bit number of bytes, or a size with a unit. What no device can hold is for the store to refuse.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    text.parse().or_else(|_| crate::size::parse(text)).map_err(|reason| format!("'{text}': {reason}"))
 }
 
 #[cfg(test)]
@@ -162,16 +163,13 @@ mod tests {
     #[test]
     fn lines_become_commands() {
         assert_eq!(good("  begin # now\n"), Command::Begin);
-        assert_eq!(good("alloc a 4096"), Command::Alloc { name: "a".to_owned(), bytes: 4096, owner: 0 });
-        assert_eq!(
-            good("alloc a 4KiB 7\r\n"),
-            Command::Alloc { name: "a".to_owned(), bytes: 4096, owner: 7 }
-        );
-        let huge = u64::MAX;
-        assert_eq!(
-            good(&format!("alloc a {huge}")),
-            Command::Alloc { name: "a".to_owned(), bytes: huge, owner: 0 }
-        );
+        let wanted =
+            |bytes, owner| Command::Alloc(Wanted { name: "a".to_owned(), bytes, owner, ..Wanted::default() });
+        assert_eq!(good("alloc a 4096"), wanted(4096, 0));
+        assert_eq!(good("alloc a 4KiB 7\r\n"), wanted(4096, 7));
+        assert_eq!(good(&format!("alloc a {} # huge", u64::MAX)), wanted(u64::MAX, 0));
+        assert_eq!(good("resize a 8KiB"), Command::Resize { name: "a".to_owned(), bytes: 8192 });
+        assert_eq!(good("areas"), Command::Areas);
         assert_eq!(good("free @8192"), Command::Free(Which::Offset(8192)));
         let text = " two  words # and more ".to_owned();
         assert_eq!(good(&format!("put a {text}\n")), Command::Put { name: "a".to_owned(), text });
@@ -199,6 +197,10 @@ mod tests {
             "put a ",
             "read a",
             "begin now",
+            "areas a",
+            "resize a",
+            "resize a x",
+            "resize @1 1",
             "frobnicate",
             "alloc a 99999999999999999999",
         ] {

@@ -1,7 +1,9 @@
 //! `freehold exec`: a small script language, for tests, reproductions and other languages.
 
+mod alloc;
 mod answer;
 mod command;
+mod names;
 mod session;
 
 use std::fs::File;
@@ -22,12 +24,20 @@ use crate::output::Output;
 
 const SCRIPT: &str = "\
 Commands, one a line; '#' starts a comment. Each is answered with one line of JSON.
-  begin | commit | abort | checkpoint | stat | list | crash | exit
-  alloc NAME BYTES [OWNER]
+  begin | commit | abort | checkpoint | stat | list | areas | crash | exit
+  alloc NAME BYTES [OWNER] [OPTION...]
+      aligned          a power of two of pages, aligned to its length
+      max_extents=N    in up to N extents if no free run is long enough
+      near=NAME        best right behind another one
+      align=BYTES      starting at a multiple of BYTES
+      at=OFFSET        at this offset of the device and nowhere else
+      group=N          best where others of this group went
+  resize NAME BYTES  where it is
   free NAME | free @OFFSET
-  write NAME TEXT    directly, to the extent's start; TEXT is the rest of the line
+  write NAME TEXT    directly, to the start; TEXT is the rest of the line
   put NAME TEXT      through the journal
   read NAME LEN
+A name that was given several extents stands for all of them, as one sequence of bytes.
 Outside begin and commit each command is its own transaction, durable when answered.
 The exit code is 1 when any of them failed.";
 

@@ -1,34 +1,16 @@
 //! The state of a script: the open store, the open transaction, and names.
 
-use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::pin::pin;
 
 use freehold::inspect::{InfoReport, StoreStatus};
-use freehold::{AllocRequest, Allocator, Error, Extent, Transaction};
+use freehold::{Allocator, Error, Extent, Transaction};
 use futures_util::TryStreamExt;
 
-use super::answer::{Answer, Stat};
+use super::alloc::Wanted;
+use super::answer::{Answer, Area, Stat};
 use super::command::{Command, Which};
-
-/// What a script knows of extents.
-#[derive(Clone, Debug, Default)]
-struct Names {
-    extents: HashMap<String, Extent>,
-    /// Offsets at which this script freed an extent that nothing was allocated over since.
-    freed: HashSet<u64>,
-}
-
-impl Names {
-    fn bind(&mut self, name: &str, extent: Extent) {
-        self.freed.retain(|offset| !(extent.offset..extent.end()).contains(offset));
-        self.extents.insert(name.to_owned(), extent);
-    }
-
-    fn forget(&mut self, extent: &Extent) {
-        self.extents.retain(|_, bound| bound != extent);
-        self.freed.insert(extent.offset);
-    }
-}
+use super::names::{Names, parts};
 
 #[derive(Debug)]
 pub(super) struct Session {
@@ -68,8 +50,9 @@ impl Session {
         let op = command.op();
         let outcome = match command {
             Command::Begin => self.begin(),
-            Command::Alloc { name, bytes, owner } => self.alloc(name, *bytes, *owner).await,
+            Command::Alloc(wanted) => self.alloc(wanted).await,
             Command::Free(which) => self.free(which).await,
+            Command::Resize { name, bytes } => self.resize(name, *bytes).await,
             Command::Write { name, text } => self.write(name, text).await,
             Command::Put { name, text } => self.put(name, text).await,
             Command::Read { name, len } => self.read(name, *len).await,
@@ -80,6 +63,7 @@ impl Session {
             }
             Command::Stat => Ok(self.stat()),
             Command::List => self.list().await,
+            Command::Areas => self.areas().await,
             // These end the script, which is not for the session to do.
             Command::Crash | Command::Exit => Ok(Answer::done(op)),
         };
@@ -89,9 +73,25 @@ impl Session {
         })
     }
 
-    fn extent(&self, name: &str) -> Result<Extent, Refusal> {
-        let found = self.names.extents.get(name).copied();
+    /// What a name stands for.
+    fn extents(&self, name: &str) -> Result<Vec<Extent>, Refusal> {
+        let found = self.names.get(name).map(<[Extent]>::to_vec);
         found.ok_or_else(|| Refusal::Script("unknown_name", format!("no extent is named '{name}'")))
+    }
+
+    /// Makes changes in the open transaction; without one, in one of their own, whose LSN is returned.
+    async fn change<T>(
+        &mut self,
+        changes: impl AsyncFnOnce(&mut Transaction) -> freehold::Result<T>,
+    ) -> freehold::Result<(T, Option<u64>)> {
+        match &mut self.open {
+            Some((txn, _)) => Ok((changes(txn).await?, None)),
+            None => {
+                let mut txn = self.store.begin();
+                let changed = changes(&mut txn).await?;
+                Ok((changed, Some(txn.commit().await?.lsn)))
+            }
+        }
     }
 
     fn begin(&mut self) -> Outcome {
@@ -105,60 +105,67 @@ impl Session {
         Ok(Answer::done("begin"))
     }
 
-    async fn alloc(&mut self, name: &str, bytes: u64, owner: u64) -> Outcome {
-        if self.names.extents.contains_key(name) {
+    async fn alloc(&mut self, wanted: &Wanted) -> Outcome {
+        let name = &wanted.name;
+        if self.names.get(name).is_some() {
             return Err(Refusal::Script(
                 "usage",
                 format!("the name '{name}' is bound already; free it first"),
             ));
         }
-        let request = AllocRequest::bytes(bytes).owner(owner);
-        let (extent, lsn) = match &mut self.open {
-            Some((txn, _)) => (txn.alloc(request).await?, None),
-            None => {
-                let mut txn = self.store.begin();
-                let extent = txn.alloc(request).await?;
-                (extent, Some(txn.commit().await?.lsn))
+        let near = match &wanted.near {
+            Some(near) => self.extents(near)?.last().copied(),
+            None => None,
+        };
+        let request = wanted.request(near);
+        let allocate = async |txn: &mut Transaction| {
+            if wanted.may_be_several() {
+                txn.alloc_extents(request).await
+            } else {
+                Ok(vec![txn.alloc(request).await?])
             }
         };
-        self.names.bind(name, extent);
-        Ok(Answer {
-            name: Some(name.to_owned()),
-            offset: Some(extent.offset),
-            bytes: Some(extent.len),
-            requested: Some(bytes),
-            owner: Some(owner),
-            generation: Some(extent.generation),
-            lsn,
-            ..Answer::done("alloc")
-        })
+        let (extents, lsn) = self.change(allocate).await?;
+        self.names.bind(name, &extents);
+        let (requested, owner) = (Some(wanted.bytes), Some(wanted.owner));
+        Ok(Answer { requested, owner, lsn, ..Answer::about("alloc", name, &extents) })
     }
 
     async fn free(&mut self, which: &Which) -> Outcome {
-        let (extent, name) = match which {
-            Which::Name(name) => (self.extent(name)?, Some(name.clone())),
-            Which::Offset(offset) => (self.extent_at(*offset).await?, None),
+        let (extents, name) = match which {
+            Which::Name(name) => (self.extents(name)?, Some(name.clone())),
+            Which::Offset(offset) => (vec![self.extent_at(*offset).await?], None),
         };
-        let lsn = match &mut self.open {
-            Some((txn, _)) => {
-                txn.free(&extent).await?;
-                None
+        let release = async |txn: &mut Transaction| {
+            for extent in &extents {
+                txn.free(extent).await?;
             }
-            None => {
-                let mut txn = self.store.begin();
-                txn.free(&extent).await?;
-                Some(txn.commit().await?.lsn)
-            }
+            Ok(())
         };
-        self.names.forget(&extent);
-        Ok(Answer { name, offset: Some(extent.offset), bytes: Some(extent.len), lsn, ..Answer::done("free") })
+        let ((), lsn) = self.change(release).await?;
+        for extent in &extents {
+            self.names.forget(extent);
+        }
+        Ok(Answer { name, lsn, generation: None, ..Answer::about("free", "", &extents) })
+    }
+
+    async fn resize(&mut self, name: &str, bytes: u64) -> Outcome {
+        let extents = self.extents(name)?;
+        let [extent] = extents.as_slice() else {
+            let message = format!("'{name}' stands for {} extents; one can be resized", extents.len());
+            return Err(Refusal::Script("usage", message));
+        };
+        let (resized, lsn) =
+            self.change(async |txn: &mut Transaction| txn.resize(extent, bytes).await).await?;
+        self.names.bind(name, &[resized]);
+        Ok(Answer { requested: Some(bytes), lsn, ..Answer::about("resize", name, &[resized]) })
     }
 
     async fn extent_at(&self, offset: u64) -> Result<Extent, Refusal> {
         match self.store.extent_at(offset).await {
             Ok(info) => Ok(info.extent),
             // An extent that one transaction both made and freed leaves no trace in the store.
-            Err(Error::InvalidExtent { .. }) if self.names.freed.contains(&offset) => {
+            Err(Error::InvalidExtent { .. }) if self.names.was_freed(offset) => {
                 Err(Error::NotAllocated { offset, reason: "it was freed" }.into())
             }
             Err(error) => Err(error.into()),
@@ -166,56 +173,50 @@ impl Session {
     }
 
     async fn write(&mut self, name: &str, text: &str) -> Outcome {
-        let extent = self.extent(name)?;
-        let ticket = self.store.write_at(&extent, 0, text.as_bytes()).await?;
-        match &mut self.open {
-            Some((txn, _)) => txn.after(ticket),
-            None => self.store.sync_data().await?,
+        let extents = self.extents(name)?;
+        for (extent, range) in parts(&extents, text.len() as u64)? {
+            let ticket = self.store.write_at(&extent, 0, bytes_of(text, range)).await?;
+            if let Some((txn, _)) = &mut self.open {
+                txn.after(ticket);
+            }
         }
-        Ok(Self::written("write", name, &extent, text))
+        if self.open.is_none() {
+            self.store.sync_data().await?;
+        }
+        Ok(Self::moved("write", name, &extents, text.len()))
     }
 
     async fn put(&mut self, name: &str, text: &str) -> Outcome {
-        let extent = self.extent(name)?;
-        let lsn = match &mut self.open {
-            Some((txn, _)) => {
-                txn.write(&extent, 0, text.as_bytes()).await?;
-                None
+        let extents = self.extents(name)?;
+        let parts = parts(&extents, text.len() as u64)?;
+        let stage = async |txn: &mut Transaction| {
+            for (extent, range) in parts {
+                txn.write(&extent, 0, bytes_of(text, range)).await?;
             }
-            None => {
-                let mut txn = self.store.begin();
-                txn.write(&extent, 0, text.as_bytes()).await?;
-                Some(txn.commit().await?.lsn)
-            }
+            Ok(())
         };
-        Ok(Answer { lsn, ..Self::written("put", name, &extent, text) })
+        let ((), lsn) = self.change(stage).await?;
+        Ok(Answer { lsn, ..Self::moved("put", name, &extents, text.len()) })
     }
 
-    fn written(op: &str, name: &str, extent: &Extent, text: &str) -> Answer {
-        Answer {
-            name: Some(name.to_owned()),
-            offset: Some(extent.offset),
-            bytes: Some(text.len() as u64),
-            ..Answer::done(op)
-        }
+    /// About bytes that were written or read.
+    fn moved(op: &str, name: &str, extents: &[Extent], len: usize) -> Answer {
+        let about = Answer::about(op, name, extents);
+        Answer { bytes: Some(len as u64), generation: None, extents: None, ..about }
     }
 
     async fn read(&mut self, name: &str, len: u64) -> Outcome {
-        let extent = self.extent(name)?;
-        let refused =
-            Error::InvalidExtent { offset: extent.offset, len, reason: "the range ends beyond the extent" };
-        let len = usize::try_from(len).ok().filter(|_| len <= extent.len).ok_or(refused)?;
-        let bytes = match &self.open {
-            Some((txn, _)) => txn.read_at(&extent, 0, len).await?,
-            None => self.store.read_at(&extent, 0, len).await?,
-        };
-        Ok(Answer {
-            name: Some(name.to_owned()),
-            offset: Some(extent.offset),
-            bytes: Some(bytes.len() as u64),
-            text: Some(String::from_utf8_lossy(&bytes).into_owned()),
-            ..Answer::done("read")
-        })
+        let extents = self.extents(name)?;
+        let mut bytes = Vec::new();
+        for (extent, range) in parts(&extents, len)? {
+            let part = match &self.open {
+                Some((txn, _)) => txn.read_at(&extent, 0, range.len()).await?,
+                None => self.store.read_at(&extent, 0, range.len()).await?,
+            };
+            bytes.extend_from_slice(&part);
+        }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Ok(Answer { text: Some(text), ..Self::moved("read", name, &extents, bytes.len()) })
     }
 
     fn take_open(&mut self) -> Result<(Transaction, Names), Refusal> {
@@ -251,6 +252,7 @@ impl Session {
         let stats = self.store.stats();
         let mut info = self.base.clone();
         info.state = StoreStatus::NeedsReplay;
+        info.metadata_bytes = stats.metadata_bytes;
         info.allocated_bytes = stats.allocated_bytes;
         info.free_bytes = stats.free_bytes;
         info.extents = stats.extents;
@@ -272,6 +274,20 @@ impl Session {
         while let Some(info) = extents.try_next().await? {
             listed.push(info.into());
         }
-        Ok(Answer { listed: Some(listed), ..Answer::done("list") })
+        Ok(Answer { extents: Some(listed), ..Answer::done("list") })
     }
+
+    async fn areas(&self) -> Outcome {
+        let mut areas = pin!(self.store.free_areas());
+        let mut listed = Vec::new();
+        while let Some(area) = areas.try_next().await? {
+            listed.push(Area { offset: area.offset, bytes: area.len });
+        }
+        Ok(Answer { areas: Some(listed), ..Answer::done("areas") })
+    }
+}
+
+/// The bytes of a text that go to one part.
+fn bytes_of(text: &str, range: Range<usize>) -> &[u8] {
+    text.as_bytes().get(range).unwrap_or_default()
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use freehold::device::Device;
 
-use super::super::bytes::{block_checksum, crc_of, index};
+use super::super::bytes::{block_checksum, content_checksum, crc_of, index};
 use super::super::layout::Layout;
 use super::super::superblock::{Front, Reference, Superblock};
 use super::super::{Flaw, Picture, examine};
@@ -125,7 +125,7 @@ impl Forge {
 
     /// Changes the segment table.
     pub(super) fn change_record(&mut self, segment: usize, at: usize, bytes: &[u8]) {
-        self.change_leaf(1, segment * 64 + at, bytes);
+        self.change_leaf(1, segment * 32 + at, bytes);
     }
 
     /// Changes the header of a page, which is counted from the start of the device.
@@ -133,6 +133,14 @@ impl Forge {
         let (segment, within) = self.place(page);
         let leaf = self.layout.headers(segment).start / self.layout.block;
         self.change_leaf(leaf, within * 16 + at, bytes);
+    }
+
+    /// Changes the head of the region at this page, which lies in place, and puts the right checksum into its header.
+    pub(super) fn change_head(&mut self, page: u64, head_len: usize, at: usize, bytes: &[u8]) {
+        let start = index(page * self.superblock.page_bytes);
+        self.put(start + at, bytes);
+        let checksum = content_checksum(&self.bytes[start..start + head_len]);
+        self.change_header(page, 4, &checksum.to_le_bytes());
     }
 
     /// Inverts the bit of a page, which is counted from the start of the device.

@@ -1,5 +1,7 @@
 //! Superblocks, trees and leaves that say what cannot be.
 
+use freehold::AllocRequest;
+
 use super::super::Flaw;
 use super::super::bytes::{hash_words, index, u32_at};
 use super::forge::Forge;
@@ -64,7 +66,8 @@ fn superblocks_that_cannot_be() {
         forge.change_superblock(field, bytes);
         forge
     };
-    changed(12, &[2]).refused("unknown version");
+    changed(12, &[1]).refused("unknown version");
+    changed(12, &[3]).refused("unknown version");
     changed(47, &[1]).refused("unknown feature");
     changed(32, &[1]).examine().unwrap();
     changed(74, &[1]).refused("reserved bytes are not zero");
@@ -133,13 +136,14 @@ fn state_and_records_that_cannot_be() {
         forge.change_leaf(0, at, &value.to_le_bytes());
         forge
     };
-    state(0, 1).refused("the frontier is outside of the segments with pages");
-    state(0, 17).refused("the frontier is outside of the segments with pages");
+    let first = first_segment(&forge);
+    let number = |segment: usize| u32::try_from(segment).unwrap();
+    for outside in [1, number(first), 17] {
+        state(0, outside).refused("the frontier is outside of the segments with pages");
+    }
     state(4, 1).refused("leaf 0: reserved bytes are not zero");
     state(84, 1).refused("leaf 0: reserved bytes are not zero");
-    let first = first_segment(&forge);
-    state(0, u32::try_from(first).unwrap() + 1)
-        .refused("it was never used, but something is written about it");
+    state(0, number(first) + 1).refused("it was never used, but something is written about it");
     let record = |segment: usize, at: usize, bytes: &[u8]| {
         let mut forge = forge.clone();
         forge.change_record(segment, at, bytes);
@@ -147,24 +151,105 @@ fn state_and_records_that_cannot_be() {
     };
     record(16, 0, &[1]).refused("there is a record behind the last segment");
     record(0, 1, &[1]).refused("it was never used, but something is written about it");
-    record(15, 0, &[1]).refused("it was never used, but something is written about it");
-    record(first, 0, &[2]).refused("its role is not that of what was allocated in it");
-    record(first, 0, &[0]).refused("its role is not that of what was allocated in it");
-    record(first, 2, &[1]).refused("reserved bytes of its record are not zero");
-    record(first, 63, &[1]).refused("reserved bytes of its record are not zero");
+    record(15, 4, &[1]).refused("it was never used, but something is written about it");
+    record(first, 0, &[5]).refused("its role is unknown");
+    record(first, 0, &[0]).refused("it has no role, but its record says more than a generation");
+    record(first, 0, &[3]).refused("it has a class, but its role has none");
+    record(first, 2, &[1]).refused("the state of its record is not zero");
+    record(first, 3, &[1]).refused("the state of its record is not zero");
+    record(first, 4, &[0]).refused("it has a role, but no generation");
+    record(first, 4, &[1]).refused("its generation is above that of its segment");
+    record(first, 4, &[99]).examine().unwrap();
     record(first, 8, &[7]).refused("its record has another count of used pages");
     record(first, 12, &[7]).refused("its record has another count of extents");
-    record(first, 1, &[9]).refused("its class is not that of its largest free run");
-    record(first, 4, &[99]).refused("its generation is not that of its newest extent");
+    record(first, 16, &[7]).refused("its record has another sum of slack");
+    record(first, 20, &[7]).refused("its record has another sum of items");
+    record(first, 24, &[7]).refused("its record has another capacity");
+    record(first, 28, &[7]).refused("its record has other open classes");
+    // Segments that were passed over.
     let frontier = u32_at(&forge.bytes, index(forge.leaf_at(0)));
-    let mut later = state(0, frontier + 1);
-    later.change_record(frontier as usize, 0, &[2]);
-    later.refused("its role is not that of what was allocated in it");
-    state(0, 15).refused("its class is not that of its largest free run");
+    let passed = state(0, frontier + 1);
+    assert_eq!(passed.examine().unwrap().extents, forge.examine().unwrap().extents);
+    let changed = |at: usize, bytes: &[u8]| {
+        let mut forge = passed.clone();
+        forge.change_record(frontier as usize, at, bytes);
+        forge
+    };
+    changed(4, &[9]).examine().unwrap();
+    changed(8, &[9]).refused("it has no role, but its record says more than a generation");
+    changed(0, &[2, 5, 0, 0, 1]).refused("it has a role, but nothing in it is in use");
+    changed(0, &[2]).refused("it has a role, but no generation");
+    let mut fresh = Forge::of(&Bench::new(SHAPE).disk);
+    fresh.change_leaf(0, 0, &16u32.to_le_bytes());
+    fresh.refused("the frontier has passed segments of which none was ever used");
+    fresh.change_record(first, 4, &[1]);
+    fresh.examine().unwrap();
+}
+
+#[test]
+fn classes_that_do_not_bound() {
+    let forge = closed();
+    let extents = forge.examine().unwrap().extents;
+    let segment_of = |pages: u64| {
+        let extent = extents.iter().find(|extent| extent.len == pages * 4096).unwrap();
+        forge.place(extent.offset / 4096).0
+    };
+    let class = |segment: usize, class: u8| {
+        let mut forge = forge.clone();
+        forge.change_record(segment, 1, &[class]);
+        forge
+    };
+    let (full, part) = (segment_of(16), segment_of(4));
+    class(full, 1).refused("it has a class, but no free pages");
+    class(part, 0).refused("it has free pages, but no class");
+    class(part, 5).examine().unwrap();
+    class(part, 6).refused("its class is above that of a whole segment");
+
+    // A free run of 178 pages, in which no more than 64 are aligned.
+    let mut bench = Bench::new(super::SHAPES[4]);
+    bench.open();
+    let page = bench.shape.page_bytes;
+    for _ in 0..7 {
+        bench.allocate_all(&[(AllocRequest::bytes(64 * page).power_of_two(), 1)]);
+    }
+    for first in [64, 128] {
+        let number = bench.live.iter().position(|info| info.extent.offset == first * page).unwrap();
+        bench.free(number);
+    }
+    assert_eq!(super::agree(&bench).extents.len(), 5);
+    super::run(bench.store().close());
+    let forge = Forge::of(&bench.disk);
+    // The last class is that of a whole segment.
+    for (role, least) in [(1, 7), (2, 8)] {
+        for class in 1..=10 {
+            let mut forge = forge.clone();
+            forge.change_record(0, 0, &[role, class]);
+            if class < least {
+                forge.refused("its class does not bound its free runs");
+            } else {
+                forge.examine().unwrap();
+            }
+        }
+    }
 }
 
 fn first_segment(forge: &Forge) -> usize {
     forge.place(forge.layout.usable.start).0
+}
+
+/// Whether the segment that starts at this page was used once, but is not any more.
+fn is_empty(forge: &Forge, page: u64) -> bool {
+    let at = index(forge.leaf_at(1)) + forge.place(page).0 * 32;
+    forge.bytes[at] == 0 && u32_at(&forge.bytes, at + 4) > 0
+}
+
+/// A header's shape, without slack.
+pub(super) fn shape(kind: u32, pages: u32) -> [u8; 4] {
+    (kind | pages << 4).to_le_bytes()
+}
+
+fn with_generation([a, b, c, d]: [u8; 4]) -> [u8; 8] {
+    [1, 0, 0, 0, a, b, c, d]
 }
 
 #[test]
@@ -181,19 +266,32 @@ fn headers_and_bitmaps_that_cannot_be() {
         forge
     };
     let (four, eight) = (pages(4), pages(8));
-    header(four, 8, &[0; 4]).refused("an extent has no generation");
-    header(four, 12, &[2]).refused("its header is of no known kind");
-    header(four, 12, &[0]).refused("no extent starts here, but the header has an owner or a length");
-    header(four, 12, &[0; 4]).refused("no extent starts here, but the header has an owner or a length");
-    header(four + 1, 12, &[0, 1]).refused("no extent starts here, but the header has an owner or a length");
+    // A segment that was full once.
+    let free = (0..256).step_by(16).find(|&page| is_empty(&forge, page)).unwrap();
+    header(four, 8, &[0; 4]).refused("something starts here that has no generation");
+    header(four, 12, &[0x46]).refused("its header is of no known kind");
+    header(four, 12, &[0x43]).refused("its header is of a kind that its segment's role has not");
+    header(four, 12, &[0x44]).refused("its header is of a kind that its segment's role has not");
+    header(four, 12, &[0x45]).refused("it is the tail of no span that knows of it");
+    header(four, 12, &[0x40]).refused("nothing starts here, but the header has an owner or a shape");
+    header(four, 12, &[0; 4]).refused("nothing starts here, but the header has an owner or a shape");
+    header(four + 1, 12, &[0x10]).refused("nothing starts here, but the header has an owner or a shape");
+    header(four, 15, &[0x80]).refused("its record has another sum of slack");
     let sixteen = pages(16);
+    header(sixteen, 12, &shape(2, 0)).refused("its header has a length that cannot be");
+    header(sixteen, 12, &shape(2, 17)).refused("its header has a length that cannot be");
     for length in [0, 3, 32] {
-        header(sixteen, 13, &[length]).refused("an extent is of a shape that cannot be");
+        let words =
+            if length == 32 { "its header has a length" } else { "a buddy is of a length or at a place" };
+        header(sixteen, 12, &shape(1, length)).refused(words);
     }
-    header(sixteen + 1, 8, &[1, 0, 0, 0, 1, 2]).refused("an extent is of a shape that cannot be");
-    header(eight + 4, 8, &[1, 0, 0, 0, 1, 4]).refused("an extent lies in another one");
-    header(four, 13, &[2]).refused("pages are in use that belong to no extent");
-    header(four, 8, &[9]).refused("its generation is not that of its newest extent");
+    header(sixteen + 1, 8, &with_generation(shape(1, 2))).refused("a buddy is of a length or at a place");
+    header(eight + 4, 8, &with_generation(shape(2, 4))).refused("it lies in what starts before it");
+    header(four, 12, &shape(2, 2)).refused("pages are in use that belong to nothing");
+    header(four, 8, &[9]).refused("its generation is above that of its segment");
+    header(free, 8, &[9]).refused("its generation is above that of its segment");
+    header(free, 8, &[1]).examine().unwrap();
+    header(free, 8, &with_generation(shape(2, 1))).refused("its segment has no role");
     let before = forge.layout.usable.start - 1;
     assert_eq!(
         forge.place(before).0,
@@ -208,8 +306,9 @@ fn headers_and_bitmaps_that_cannot_be() {
         forge.flip_bit(page);
         forge
     };
-    bit(four).refused("an extent has pages that are not in use");
-    bit(eight + 7).refused("an extent has pages that are not in use");
+    bit(four).refused("what starts here has pages that are not in use");
+    bit(eight + 7).refused("what starts here has pages that are not in use");
+    bit(free + 3).refused("it has no role, but pages in use");
     bit(before).refused("pages that cannot be used are in use");
     bit(forge.layout.usable.end - 1).refused("it was never used, but something is written about it");
     // A page behind the last one of a segment.
@@ -220,33 +319,6 @@ fn headers_and_bitmaps_that_cannot_be() {
     behind = forge.clone();
     behind.change_leaf(leaf, 4095, &[1]);
     behind.refused("pages that cannot be used are in use");
-}
-
-#[test]
-fn lists_that_cannot_be() {
-    let forge = closed();
-    let head = |order: usize| u32_at(&forge.bytes, index(forge.leaf_at(0)) + 8 + 4 * order);
-    let field = |link: u32, at: usize| (link as usize - 1) * 64 + at;
-    let record = |link: u32, at: usize| u32_at(&forge.bytes, index(forge.leaf_at(1)) + field(link, at));
-    // Two segments are wholly free.
-    let first = head(4);
-    let second = record(first, 20);
-    assert!(first != 0 && second != 0 && record(second, 20) == 0);
-    let changed = |leaf: usize, at: usize, link: u32| {
-        let mut forge = forge.clone();
-        forge.change_leaf(leaf, at, &link.to_le_bytes());
-        forge
-    };
-    changed(0, 8 + 16, 0).refused("a segment with room is on no list");
-    changed(0, 8 + 16, second).refused("its neighbour on the list is not the one that it names");
-    changed(0, 8 + 16, 17).refused("a list names it, but it does not exist");
-    changed(0, 8, first).refused("it is on the list of another class");
-    changed(1, field(first, 20), 0).refused("a segment with room is on no list");
-    changed(1, field(first, 16), second).refused("its neighbour on the list is not the one that it names");
-    changed(1, field(second, 16), 0).refused("its neighbour on the list is not the one that it names");
-    changed(1, field(second, 20), first).refused("its neighbour on the list is not the one that it names");
-    let full = (1..=16).find(|&link| record(link, 8) == 16).unwrap();
-    changed(1, field(full, 16), first).refused("it is full, but has neighbours on a list");
 }
 
 #[test]
@@ -263,8 +335,12 @@ fn equal_stores_have_equal_hashes() {
     bench.allocate(&[1]);
     assert_ne!(bench.picture().logical, after.logical);
     // Both halves depend on the place of a word.
-    let (here, there) = (hash_words(&[7; 64]), hash_words(&[[0; 64], [7; 64]].concat()));
+    let (here, there) = (hash_words(0, &[7; 64]), hash_words(0, &[[0; 64], [7; 64]].concat()));
     assert!(here >> 64 != there >> 64 && here << 64 != there << 64);
+    assert_eq!(hash_words(8, &[7; 64]), there);
+    // What is no whole chunk counts too.
+    assert_eq!(hash_words(0, &[7; 80]), here.wrapping_add(hash_words(8, &[7; 16])));
+    assert_ne!(hash_words(0, &[7; 80]), hash_words(0, &[7; 72]));
     let mut forge = closed();
     let logical = forge.examine().unwrap().logical;
     let owned = forge.examine().unwrap().extents[0].offset / 4096;
