@@ -77,6 +77,27 @@ fn set(members: &mut BTreeSet<u32>, number: u32, belongs: bool) {
 }
 
 impl Space {
+    /// Takes in a segment that is not in the index yet, and has nothing in memory.
+    pub(super) fn index_new(&mut self, number: u32) {
+        let usable = !self.layout().usable_range(number).is_empty();
+        let Some(segment) = self.segment_mut(number) else { return };
+        if usable && segment.is_empty() {
+            segment.listed_empty = true;
+            self.index.empty.insert(number);
+            return;
+        }
+        let class = segment.cold_class();
+        let members = match segment.record.role {
+            Role::Buddy => class.and_then(|class| self.index.cold_buddy.0.get_mut(usize::from(class))),
+            Role::Extent => class.and_then(|class| self.index.cold_extent.0.get_mut(usize::from(class))),
+            Role::Slab => Some(&mut self.index.cold_slab),
+            Role::Unused | Role::Span => None,
+        };
+        if let Some(members) = members {
+            members.insert(number);
+        }
+    }
+
     /// Brings the index in step with a segment whose pages, state or content changed.
     pub(super) fn reindex(&mut self, number: u32) {
         let usable = !self.layout().usable_range(number).is_empty();

@@ -75,7 +75,7 @@ impl Space {
                 content,
                 ..Segment::default()
             });
-            space.reindex_content(number);
+            space.index_new(number);
         }
         Ok(space)
     }
@@ -214,7 +214,7 @@ impl Space {
         while self.memory_frontier() <= up_to && self.memory_frontier() < self.layout.segment_count() {
             let number = self.memory_frontier();
             self.segments.push(Segment::default());
-            self.reindex_content(number);
+            self.index_new(number);
         }
     }
 

@@ -125,10 +125,6 @@ impl Superblock {
             ),
             (power(self.page_bytes, self.block_bytes, 16 << 20), "the page size cannot be"),
             (power(self.segment_bytes, 8 * self.page_bytes, 1 << 30), "the segment size cannot be"),
-            (
-                self.device_bytes.div_ceil(self.segment_bytes.max(1)) <= 1 << 22,
-                "there are more segments than can be",
-            ),
             (within(self.ring_bytes, 32 << 10, 4 << 30), "the ring's size cannot be"),
             (self.ring_bytes.is_multiple_of(self.block_bytes), "the ring is not made of blocks"),
             (self.tail_position.is_multiple_of(self.granule.max(1)), "the tail is not at a granule"),

@@ -1,10 +1,12 @@
 //! Pictures of stores that the real allocator made, and pictures that must not be.
 
+mod classes;
 mod forge;
 mod hostile;
 mod journals;
 mod rejections;
 mod roles;
+mod spans;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

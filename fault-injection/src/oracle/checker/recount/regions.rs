@@ -98,10 +98,7 @@ impl<'a> Region<'a> {
     fn of(segment: &'a Segment<'a>, header: &'a Header) -> Result<Self, Flaw> {
         let flaw = |what| Err(segment.page_flaw(header.page, what));
         let layout = segment.layout;
-        if header.pages != layout.pages_of_region
-            || !header.page.is_multiple_of(header.pages)
-            || header.page < segment.bitmap.usable.start
-        {
+        if header.pages != layout.pages_of_region || !header.page.is_multiple_of(header.pages) {
             return flaw("a region is of a length or at a place that cannot be");
         }
         // What the header of another kind has for an owner is made of several fields here.

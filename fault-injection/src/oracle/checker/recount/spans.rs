@@ -53,8 +53,8 @@ pub(super) fn check(
     if segments == 0 || end.saturating_add(usize::from(header.pages > 0)) > frontier {
         return Err(segment.flaw("its span has no whole segment, or reaches past the frontier"));
     }
-    let whole = 0..layout.pages_of_segment;
-    if segment.bitmap.usable != whole || layout.usable_of(end - 1) != whole {
+    // The first page has a header, so that all segments but the last one are wholly usable.
+    if layout.usable_of(end - 1).len() < layout.pages_of_segment {
         return Err(segment.flaw("its span has pages that cannot be used"));
     }
     if header.pages >= layout.pages_of_segment {

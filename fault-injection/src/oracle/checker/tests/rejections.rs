@@ -1,7 +1,5 @@
 //! Superblocks, trees and leaves that say what cannot be.
 
-use freehold::AllocRequest;
-
 use super::super::Flaw;
 use super::super::bytes::{hash_words, index, u32_at};
 use super::forge::Forge;
@@ -11,7 +9,7 @@ use super::{Bench, Shape};
 const SHAPE: Shape = (1 << 20, 512, 512, 4096, 64 << 10);
 
 /// A closed store with full, empty and other segments.
-fn closed() -> Forge {
+pub(super) fn closed() -> Forge {
     let mut bench = Bench::new(SHAPE);
     bench.open();
     for pages in [16, 16, 16, 8, 1, 4, 16, 16] {
@@ -186,53 +184,6 @@ fn state_and_records_that_cannot_be() {
     fresh.examine().unwrap();
 }
 
-#[test]
-fn classes_that_do_not_bound() {
-    let forge = closed();
-    let extents = forge.examine().unwrap().extents;
-    let segment_of = |pages: u64| {
-        let extent = extents.iter().find(|extent| extent.len == pages * 4096).unwrap();
-        forge.place(extent.offset / 4096).0
-    };
-    let class = |segment: usize, class: u8| {
-        let mut forge = forge.clone();
-        forge.change_record(segment, 1, &[class]);
-        forge
-    };
-    let (full, part) = (segment_of(16), segment_of(4));
-    class(full, 1).refused("it has a class, but no free pages");
-    class(part, 0).refused("it has free pages, but no class");
-    class(part, 5).examine().unwrap();
-    class(part, 6).refused("its class is above that of a whole segment");
-
-    // A free run of 178 pages, in which no more than 64 are aligned.
-    let mut bench = Bench::new(super::SHAPES[4]);
-    bench.open();
-    let page = bench.shape.page_bytes;
-    for _ in 0..7 {
-        bench.allocate_all(&[(AllocRequest::bytes(64 * page).power_of_two(), 1)]);
-    }
-    for first in [64, 128] {
-        let number = bench.live.iter().position(|info| info.extent.offset == first * page).unwrap();
-        bench.free(number);
-    }
-    assert_eq!(super::agree(&bench).extents.len(), 5);
-    super::run(bench.store().close());
-    let forge = Forge::of(&bench.disk);
-    // The last class is that of a whole segment.
-    for (role, least) in [(1, 7), (2, 8)] {
-        for class in 1..=10 {
-            let mut forge = forge.clone();
-            forge.change_record(0, 0, &[role, class]);
-            if class < least {
-                forge.refused("its class does not bound its free runs");
-            } else {
-                forge.examine().unwrap();
-            }
-        }
-    }
-}
-
 fn first_segment(forge: &Forge) -> usize {
     forge.place(forge.layout.usable.start).0
 }
@@ -244,7 +195,7 @@ fn is_empty(forge: &Forge, page: u64) -> bool {
 }
 
 /// A header's shape, without slack.
-pub(super) fn shape(kind: u32, pages: u32) -> [u8; 4] {
+pub(super) fn shape_of(kind: u32, pages: u32) -> [u8; 4] {
     (kind | pages << 4).to_le_bytes()
 }
 
@@ -278,20 +229,20 @@ fn headers_and_bitmaps_that_cannot_be() {
     header(four + 1, 12, &[0x10]).refused("nothing starts here, but the header has an owner or a shape");
     header(four, 15, &[0x80]).refused("its record has another sum of slack");
     let sixteen = pages(16);
-    header(sixteen, 12, &shape(2, 0)).refused("its header has a length that cannot be");
-    header(sixteen, 12, &shape(2, 17)).refused("its header has a length that cannot be");
+    header(sixteen, 12, &shape_of(2, 0)).refused("its header has a length that cannot be");
+    header(sixteen, 12, &shape_of(2, 17)).refused("its header has a length that cannot be");
     for length in [0, 3, 32] {
         let words =
             if length == 32 { "its header has a length" } else { "a buddy is of a length or at a place" };
-        header(sixteen, 12, &shape(1, length)).refused(words);
+        header(sixteen, 12, &shape_of(1, length)).refused(words);
     }
-    header(sixteen + 1, 8, &with_generation(shape(1, 2))).refused("a buddy is of a length or at a place");
-    header(eight + 4, 8, &with_generation(shape(2, 4))).refused("it lies in what starts before it");
-    header(four, 12, &shape(2, 2)).refused("pages are in use that belong to nothing");
+    header(sixteen + 1, 8, &with_generation(shape_of(1, 2))).refused("a buddy is of a length or at a place");
+    header(eight + 4, 8, &with_generation(shape_of(2, 4))).refused("it lies in what starts before it");
+    header(four, 12, &shape_of(2, 2)).refused("pages are in use that belong to nothing");
     header(four, 8, &[9]).refused("its generation is above that of its segment");
     header(free, 8, &[9]).refused("its generation is above that of its segment");
     header(free, 8, &[1]).examine().unwrap();
-    header(free, 8, &with_generation(shape(2, 1))).refused("its segment has no role");
+    header(free, 8, &with_generation(shape_of(2, 1))).refused("its segment has no role");
     let before = forge.layout.usable.start - 1;
     assert_eq!(
         forge.place(before).0,
@@ -313,6 +264,9 @@ fn headers_and_bitmaps_that_cannot_be() {
     bit(forge.layout.usable.end - 1).refused("it was never used, but something is written about it");
     // A page behind the last one of a segment.
     let mut behind = forge.clone();
+    behind.change_leaf(forge.layout.headers(forge.place(four).0).start / 4096, 16 * 16 + 8, &[1]);
+    behind.refused("there is a header behind its last page");
+    behind = forge.clone();
     let leaf = forge.layout.bitmap(forge.place(four).0).start / 4096;
     behind.change_leaf(leaf, 2, &[1]);
     behind.refused("pages that cannot be used are in use");

@@ -1,6 +1,7 @@
 //! The rules of the caller's pages: what is handed out, and what is written directly.
 
 use freehold::device::Purpose;
+use freehold::format::{HeaderKind, PageHeader};
 
 use super::super::store::{Block, Group};
 use super::super::views::{Unflushed, Views};
@@ -46,7 +47,7 @@ impl Store {
                 let mut content = version.content(&views.medium, leaf).map_err(unreadable)?;
                 let was_free = !is_set(&content, bit);
                 group.change(&version.superblock, leaf, &mut content);
-                if was_free && is_set(&content, bit) {
+                if was_free && is_set(&content, bit) && !self.becomes_region(views, group, at)? {
                     let message = format!(
                         "LSN {} gives away the page at {at}, the write at event {} is not flushed",
                         group.header.last_lsn(),
@@ -57,6 +58,21 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Whether a group makes a page part of a region of items. Nothing of a region is written directly: what is not
+    /// flushed there is of somebody who did not commit.
+    fn becomes_region(&self, views: &Views, group: &Group, at: u64) -> Result<bool, Breach> {
+        let Some((segment, page)) = self.layout.page_at(at) else { return Ok(false) };
+        let first = page / self.layout.region_pages() * self.layout.region_pages();
+        let (leaf, offset) = self.layout.header_place(segment, first);
+        let version = self.in_force()?;
+        let unreadable = |message| Breach { rule: "data", message };
+        let mut content = version.content(&views.medium, Block::Leaf(leaf.0)).map_err(unreadable)?;
+        group.change(&version.superblock, Block::Leaf(leaf.0), &mut content);
+        let header = usize::try_from(offset).ok().and_then(|at| content.get(at..)?.first_chunk());
+        let header = header.map(PageHeader::decode);
+        Ok(matches!(header, Some(Ok(PageHeader { kind: HeaderKind::Region, .. }))))
     }
 
     /// The block of the bitmap with the bit of the page at an offset, and which bit that is.
