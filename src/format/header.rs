@@ -23,7 +23,7 @@ const PAGES_BITS: u32 = 19;
 const SLACK_BITS: u32 = 9;
 const _: () = assert!(KIND_BITS + PAGES_BITS + SLACK_BITS == 32);
 
-/// Slack is stored in this fraction of a page, or, in an extent of kind `buddy`, of half the extent.
+/// Slack is stored in this fraction of a page, or, in an extent of kind `buddy`, of the extent.
 pub const SLACK_UNITS: u64 = 1 << SLACK_BITS;
 
 /// What a header describes.
@@ -78,7 +78,7 @@ pub struct PageHeader {
     /// Length of the extent in pages, at most 2^18; zero when no extent starts here. Of a span, that of its tail.
     pub pages: u32,
     /// How much more was allocated than was asked for, rounded down: in [`SLACK_UNITS`] of a page, or, for a
-    /// power-of-two extent, of half the extent.
+    /// power-of-two extent, of the extent.
     pub slack: u16,
 }
 
@@ -138,7 +138,7 @@ impl PageHeader {
 
     const fn slack_unit(kind: HeaderKind, len_bytes: u64, page_bytes: u64) -> u64 {
         match kind {
-            HeaderKind::Buddy => len_bytes / 2 / SLACK_UNITS,
+            HeaderKind::Buddy => len_bytes / SLACK_UNITS,
             _ => page_bytes / SLACK_UNITS,
         }
     }
@@ -190,7 +190,8 @@ mod tests {
         assert_eq!(of(HeaderKind::Extent, 8192, 5000), 3192);
         assert_eq!(of(HeaderKind::Extent, 8192, 8185), 0);
         assert_eq!(of(HeaderKind::Extent, 4096, 1), 4088);
-        assert_eq!(of(HeaderKind::Buddy, 16384, 8193), 8176);
+        assert_eq!(of(HeaderKind::Buddy, 16384, 8193), 8160);
+        assert_eq!(of(HeaderKind::Buddy, 4096, 1), 4088);
         assert_eq!(of(HeaderKind::Buddy, 16384, 16384), 0);
     }
 }

@@ -46,7 +46,7 @@ impl Header {
     /// What was allocated and not asked for, in bytes.
     pub(super) fn slack_bytes(&self, page_bytes: u64) -> u64 {
         let unit = match self.kind {
-            Kind::Buddy => self.pages as u64 * page_bytes / 1024,
+            Kind::Buddy => self.pages as u64 * page_bytes / 512,
             Kind::Extent | Kind::Span => page_bytes / 512,
             Kind::Region | Kind::Tail => 0,
         };
