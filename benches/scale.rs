@@ -30,7 +30,8 @@ async fn run() {
     if let Some(path) = std::env::var_os(CHILD) {
         return open_once(Path::new(&path)).await;
     }
-    let dir = tempfile::tempdir_in(std::env::var_os("FREEHOLD_BENCH_DIR").unwrap_or_else(|| ".".into())).unwrap();
+    let dir =
+        tempfile::tempdir_in(std::env::var_os("FREEHOLD_BENCH_DIR").unwrap_or_else(|| ".".into())).unwrap();
     let path = dir.path().join("store");
     let started = Instant::now();
     let mut bytes = DEVICE_BYTES;
@@ -76,7 +77,11 @@ async fn run() {
             task.await.unwrap();
         }
     }
-    println!("journal        {} MiB in use, {} transactions", store.stats().journal.ring_used_bytes >> 20, number);
+    println!(
+        "journal        {} MiB in use, {} transactions",
+        store.stats().journal.ring_used_bytes >> 20,
+        number
+    );
     drop(store);
     report("needs replay", &path, true).await;
 }
@@ -118,7 +123,8 @@ async fn report(state: &str, path: &Path, replays: bool) {
         freehold::inspect::info(Arc::new(device)).unwrap();
         infos.push(started.elapsed());
     }
-    let child = std::process::Command::new(std::env::current_exe().unwrap()).env(CHILD, path).output().unwrap();
+    let child =
+        std::process::Command::new(std::env::current_exe().unwrap()).env(CHILD, path).output().unwrap();
     println!(
         "{state:<14} open for reading {:.2} ms, {} KiB read; for writing {:.2} ms; info {:.2} ms; {}",
         ms(median(reading)),

@@ -1,7 +1,7 @@
 //! Goal: no damage of a single byte in the metadata of a store goes unnoticed and leads to a wrong state.
 //!
 //! Method: a small store with a checkpoint behind it and groups in its journal is cut off as by a power loss. Then every
-//! byte in front of the first page is changed, one at a time, and the store is opened for reading and checked. Opening
+//! byte in front of the first page, and of the head of a region of items, is changed, one at a time, and the store is opened for reading and checked. Opening
 //! must fail with a typed error, or give the right extents and data, or report a torn tail and give the state before
 //! the last group. `check` may be content only when opening works.
 
@@ -20,7 +20,7 @@ use freehold::inspect::check;
 use freehold::{AllocRequest, Allocator, Extent, ExtentInfo, FormatOptions, OpenOptions, ReplayReport};
 use futures_util::TryStreamExt;
 
-const LEN: usize = 256 << 10;
+const LEN: usize = 320 << 10;
 
 const GEOMETRY: DeviceGeometry =
     DeviceGeometry { len_bytes: LEN as u64, sector_bytes: 512, physical_block_bytes: 4096 };
@@ -94,6 +94,8 @@ struct Sample {
     image: Arc<Vec<u8>>,
     /// The first byte that is not metadata.
     end: usize,
+    /// The head of a region that no group in the journal changes.
+    head: std::ops::Range<usize>,
     /// After the last group.
     last: State,
     /// After the last group but one.
@@ -127,6 +129,8 @@ async fn sample() -> Sample {
     let kept = one(&store, 8192, 2, b"kept").await;
     store.checkpoint().await.unwrap();
     one(&store, 5000, 3, b"journaled").await;
+    one(&store, 40_000, 6, b"more than a segment").await;
+    let item = one(&store, 300, 0, b"its region's head is in place").await;
     store.checkpoint().await.unwrap();
     let mut txn = store.begin();
     txn.free(&gone).await.unwrap();
@@ -145,13 +149,15 @@ async fn sample() -> Sample {
     assert_eq!(observe(&store).await.unwrap(), last);
     assert!(report.records >= 3 && !report.torn_tail, "{report:?}");
     let end = usize::try_from(created.layout.data_offset()).unwrap();
-    Sample { image, end, last, before, report }
+    assert_eq!((item.len, last.len()), (320, 6));
+    let start = usize::try_from(item.offset).unwrap();
+    Sample { image, end, head: start / 4096 * 4096..start, last, before, report }
 }
 
 async fn flip_all(mask: impl Fn(usize) -> u8) {
     let sample = sample().await;
     let (mut refused, mut torn, mut right) = (0, 0, 0);
-    for at in 0..sample.end {
+    for at in (0..sample.end).chain(sample.head.clone()) {
         let mask = mask(at);
         let place = format!("byte {at} xor {mask:#x}");
         let device: Arc<dyn Device> = Arc::new(Flipped { image: Arc::clone(&sample.image), at, mask });
@@ -161,8 +167,11 @@ async fn flip_all(mask: impl Fn(usize) -> u8) {
         };
         let opened = match outcome.await {
             Ok((state, report)) if report.torn_tail => {
-                assert_eq!(state, sample.before, "{place}");
-                torn += 1;
+                // A leftover of the lap before, right behind the end, with another LSN: it looks like the beginning of
+                // a group, and nothing is lost with it.
+                let behind_the_end = state == sample.last;
+                assert!(behind_the_end || state == sample.before, "{place}: {state:?}");
+                torn += usize::from(!behind_the_end);
                 true
             }
             Ok((state, report)) => {

@@ -40,6 +40,7 @@ const SEARCHED_BYTES: u64 = 1 << 20;
 pub struct FormatOptions {
     medium: Option<Medium>,
     page_bytes: Option<u64>,
+    physical_block_bytes: Option<u64>,
     segment_bytes: Option<u64>,
     journal_bytes: Option<u64>,
     store_id: Option<StoreId>,
@@ -71,6 +72,7 @@ impl FormatOptions {
         Self {
             medium: None,
             page_bytes: None,
+            physical_block_bytes: None,
             segment_bytes: None,
             journal_bytes: None,
             store_id: None,
@@ -89,6 +91,13 @@ impl FormatOptions {
     /// Page size in bytes, a power of two from 4 KiB.
     pub fn page_bytes(mut self, bytes: u64) -> Self {
         self.page_bytes = Some(bytes);
+        self
+    }
+
+    /// Physical block of the disk in bytes, a power of two, where it is larger than the system says, as under a loop
+    /// device.
+    pub fn physical_block_bytes(mut self, bytes: u64) -> Self {
+        self.physical_block_bytes = Some(bytes);
         self
     }
 
@@ -184,8 +193,19 @@ impl FormatOptions {
 
     fn format_dyn(&self, device: Arc<dyn Device>) -> Result<Created> {
         let medium = self.medium.unwrap_or(Medium::Nvme);
+        let mut geometry = device.geometry();
+        if let Some(bytes) = self.physical_block_bytes {
+            let valid = u32::try_from(bytes).ok().filter(|bytes| bytes.is_power_of_two());
+            let valid = valid.filter(|&bytes| bytes >= geometry.sector_bytes);
+            geometry.physical_block_bytes = valid.ok_or_else(|| {
+                Error::InvalidGeometry(format!(
+                    "a physical block of {bytes} bytes is no power of two, or smaller than the sector of {}",
+                    geometry.sector_bytes
+                ))
+            })?;
+        }
         let layout = Layout::plan(&GeometryRequest {
-            device: device.geometry(),
+            device: geometry,
             medium,
             page_bytes: self.page_bytes,
             segment_bytes: self.segment_bytes,

@@ -50,7 +50,8 @@ impl AllocRequest {
         let near = self.near.and_then(|extent| {
             // Behind the last byte of a segment there is another one: then the hint is just the segment.
             let (segment, _) = layout.page_at(extent.offset / page_bytes * page_bytes)?;
-            let behind = layout.page_at(extent.end().next_multiple_of(page_bytes));
+            let behind = extent.end().checked_next_multiple_of(page_bytes);
+            let behind = behind.and_then(|end| layout.page_at(end));
             let behind = behind.filter(|(number, _)| *number == segment);
             Some(behind.map_or(Exactly { segment, page: 0 }, |(segment, page)| Exactly { segment, page }))
         });

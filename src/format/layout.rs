@@ -104,11 +104,12 @@ impl Layout {
         let page_bytes = match request.page_bytes {
             Some(bytes) => narrow("a page", bytes)?,
             None => {
-                let mut page = request.medium.page_bytes_for_sector(device.sector_bytes).max(MIN_PAGE_BYTES);
+                // A page is whole physical blocks, so that no write of one tears a neighbour.
+                let physical = device.physical_block_bytes.min(MAX_BLOCK_BYTES);
+                let least = device.sector_bytes.max(physical).max(MIN_PAGE_BYTES);
+                let mut page = request.medium.page_bytes_for_sector(device.sector_bytes).max(least);
                 // A large page on a small device would leave a handful of pages.
-                while page > device.sector_bytes.max(MIN_PAGE_BYTES)
-                    && device.len_bytes / u64::from(page) < 256
-                {
+                while page > least && device.len_bytes / u64::from(page) < 256 {
                     page /= 2;
                 }
                 page

@@ -46,6 +46,8 @@ pub enum FindingKind {
     Region,
     /// The parts of a span do not fit together.
     Span,
+    /// The device has other sizes than the store was made for.
+    Geometry,
     /// Something was written for a segment that is not in use.
     Frontier,
 }
@@ -73,6 +75,7 @@ impl FindingKind {
             Self::Generation => "generation",
             Self::Region => "region",
             Self::Span => "span",
+            Self::Geometry => "geometry",
             Self::Frontier => "frontier",
         }
     }

@@ -6,7 +6,7 @@ use super::finding::{Finding, FindingKind, Findings};
 use super::source::{Source, StoreStatus};
 use crate::device::{Device, DeviceGeometry};
 use crate::error::Result;
-use crate::format::{FORMAT_VERSION, Layout, Role, format_store_id};
+use crate::format::{FORMAT_VERSION, Layout, Role, SegmentRecord, format_store_id};
 use crate::media::{MediaFacts, Medium};
 use crate::space::RoleTotals;
 
@@ -32,15 +32,30 @@ pub struct RoleUsage {
 }
 
 impl RoleUsage {
-    const fn none(role: Role) -> Self {
-        Self {
-            role,
-            segments: 0,
-            allocated_bytes: 0,
-            free_bytes: 0,
-            extents: 0,
-            overhead_bytes: 0,
-            rounding_bytes: 0,
+    /// Counts a segment among those of its role.
+    pub(super) fn count(roles: &mut Vec<Self>, layout: &Layout, number: u32, record: &SegmentRecord) {
+        let totals = RoleTotals::of(layout, record);
+        let usable =
+            layout.usable_range(number).len() as u64 * u64::from(layout.page_bytes()) * totals.segments;
+        let index = roles.iter().position(|usage| usage.role == record.role).unwrap_or_else(|| {
+            roles.push(Self {
+                role: record.role,
+                segments: 0,
+                allocated_bytes: 0,
+                free_bytes: 0,
+                extents: 0,
+                overhead_bytes: 0,
+                rounding_bytes: 0,
+            });
+            roles.len() - 1
+        });
+        if let Some(usage) = roles.get_mut(index) {
+            usage.segments += u32::try_from(totals.segments).unwrap_or(u32::MAX);
+            usage.allocated_bytes += totals.allocated_bytes;
+            usage.free_bytes += usable.saturating_sub(totals.allocated_bytes + totals.overhead_bytes);
+            usage.extents += totals.extents;
+            usage.overhead_bytes += totals.overhead_bytes;
+            usage.rounding_bytes += totals.slack_bytes;
         }
     }
 }
@@ -141,29 +156,14 @@ pub fn info(device: Arc<dyn Device>) -> Result<InfoReport> {
         if number < span_end && record.role == Role::Unused {
             continue;
         }
-        let segments = record.span_segments().unwrap_or(1);
-        span_end = number.saturating_add(segments);
-        let usable = layout.usable_range(number).len() as u64 * page_bytes * u64::from(segments);
-        let totals = RoleTotals::of(&layout, &record);
-        let taken = totals.allocated_bytes + totals.overhead_bytes;
-        let index = roles.iter().position(|usage| usage.role == record.role).unwrap_or_else(|| {
-            roles.push(RoleUsage::none(record.role));
-            roles.len() - 1
-        });
-        if let Some(usage) = roles.get_mut(index) {
-            usage.segments += segments;
-            usage.allocated_bytes += totals.allocated_bytes;
-            usage.free_bytes += usable.saturating_sub(taken);
-            usage.extents += totals.extents;
-            usage.overhead_bytes += totals.overhead_bytes;
-            usage.rounding_bytes += totals.slack_bytes;
-        }
+        span_end = number.saturating_add(record.span_segments().unwrap_or(1));
+        RoleUsage::count(&mut roles, &layout, number, &record);
     }
     let sum = |part: fn(&RoleUsage) -> u64| roles.iter().map(part).sum::<u64>();
     let (allocated_bytes, extents) = (sum(|usage| usage.allocated_bytes), sum(|usage| usage.extents));
     let overhead_bytes = sum(|usage| usage.overhead_bytes);
     if let Some(message) = misfit(&layout, geometry) {
-        source.warnings.push(Finding::new(FindingKind::Superblock, layout.superblock_offset(0), message));
+        source.warnings.push(Finding::new(FindingKind::Geometry, layout.superblock_offset(0), message));
     }
     let (errors, _) = findings.into_parts();
     let superblock = &source.superblock;

@@ -7,8 +7,7 @@ use super::source::Source;
 use crate::allocator::{FreeRuns, RunCount};
 use crate::device::Device;
 use crate::error::{Error, Result, Structure};
-use crate::format::{Layout, Role, SegmentRecord};
-use crate::space::RoleTotals;
+use crate::format::{Role, SegmentRecord};
 use crate::space::buddy_map::BuddyMap;
 
 /// How the space of a store is used, and what shape its free space has. The journal is applied, in memory.
@@ -66,7 +65,7 @@ pub fn stat(device: Arc<dyn Device>) -> Result<StatReport> {
             continue;
         }
         span_end = number.saturating_add(record.span_segments().unwrap_or(1));
-        report.count_role(&layout, number, &record);
+        RoleUsage::count(&mut report.roles, &layout, number, &record);
         let usable = u32::try_from(layout.usable_range(number).len()).unwrap_or(0);
         match record.role {
             Role::Unused => runs.add(usable, 1),
@@ -99,36 +98,6 @@ pub fn stat(device: Arc<dyn Device>) -> Result<StatReport> {
         untouched_bytes: untouched.finish(&layout).run_bytes,
         ..report
     })
-}
-
-impl StatReport {
-    fn count_role(&mut self, layout: &Layout, number: u32, record: &SegmentRecord) {
-        let role = record.role;
-        let totals = RoleTotals::of(layout, record);
-        let usable =
-            layout.usable_range(number).len() as u64 * u64::from(layout.page_bytes()) * totals.segments;
-        let free_bytes = usable.saturating_sub(totals.allocated_bytes + totals.overhead_bytes);
-        let index = self.roles.iter().position(|usage| usage.role == role).unwrap_or_else(|| {
-            self.roles.push(RoleUsage {
-                role,
-                segments: 0,
-                allocated_bytes: 0,
-                free_bytes: 0,
-                extents: 0,
-                overhead_bytes: 0,
-                rounding_bytes: 0,
-            });
-            self.roles.len() - 1
-        });
-        if let Some(usage) = self.roles.get_mut(index) {
-            usage.segments += u32::try_from(totals.segments).unwrap_or(u32::MAX);
-            usage.allocated_bytes += totals.allocated_bytes;
-            usage.free_bytes += free_bytes;
-            usage.extents += totals.extents;
-            usage.overhead_bytes += totals.overhead_bytes;
-            usage.rounding_bytes += totals.slack_bytes;
-        }
-    }
 }
 
 /// The pages of a segment, as its bitmap has them.

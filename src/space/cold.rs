@@ -1,5 +1,7 @@
 //! Bringing segments into memory, and dropping them again.
 
+use std::collections::BTreeSet;
+
 use super::buddy_map::BuddyMap;
 use super::runs::RunMap;
 use super::segment::Content;
@@ -136,7 +138,8 @@ impl Space {
     pub(super) fn set_content(&mut self, number: u32, content: Content) {
         if let Some(segment) = self.segment_mut(number) {
             segment.content = content;
-            segment.known_class = None;
+            segment.known_longest = None;
+            segment.known_open = None;
         }
         self.touch(number);
         self.reindex_content(number);
@@ -169,12 +172,10 @@ impl Space {
     pub(super) fn drop_content(&mut self, number: u32) {
         let Some(segment) = self.segment_mut(number) else { return };
         let content = std::mem::take(&mut segment.content);
-        let class = match &content {
-            Content::Buddy(map) => Some(map.largest_order()),
-            Content::Runs => {
-                let longest = self.runs.detach(number).map_or(0, |map| map.longest());
-                Some(longest.checked_ilog2().and_then(|order| u8::try_from(order).ok()))
-            }
+        let mut open_kinds = BTreeSet::new();
+        let longest = match &content {
+            Content::Buddy(map) => Some(map.largest_order().map_or(0, |order| 1 << order)),
+            Content::Runs => Some(self.runs.detach(number).map_or(0, |map| map.longest())),
             Content::Slab(slab) => {
                 let kinds = |(place, region): (&u32, &Region)| {
                     (*place, (region.layout.class(), region.layout.tagged()))
@@ -182,12 +183,15 @@ impl Space {
                 for (place, kind) in slab.regions.iter().map(kinds) {
                     self.index.set_open(kind, (number, place), false);
                 }
+                let open = slab.regions.values().filter(|region| region.has_room());
+                open_kinds = open.map(|region| (region.layout.class(), region.layout.tagged())).collect();
                 None
             }
             Content::Absent | Content::Span(_) => None,
         };
         if let Some(segment) = self.segment_mut(number) {
-            segment.known_class = class;
+            segment.known_longest = longest;
+            segment.known_open = matches!(content, Content::Slab(_)).then(|| Box::new(open_kinds));
         }
         self.reindex_content(number);
     }

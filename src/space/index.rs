@@ -29,9 +29,14 @@ impl ByClass {
         self.0.get(usize::from(order)..)?.iter().find_map(|segments| segments.first().copied())
     }
 
-    /// The lowest segment of the largest class.
-    pub(super) fn largest(&self) -> Option<u32> {
-        self.0.iter().rev().find_map(|segments| segments.first().copied())
+    /// The segments of each class from `order` on.
+    pub(super) fn from(&self, order: u8) -> impl Iterator<Item = &BTreeSet<u32>> {
+        self.0.iter().skip(order.into())
+    }
+
+    /// The segments of each class, the largest class first.
+    pub(super) fn descending(&self) -> impl Iterator<Item = (u8, &BTreeSet<u32>)> {
+        (0_u8..).zip(&self.0).collect::<Vec<_>>().into_iter().rev()
     }
 }
 

@@ -150,7 +150,8 @@ impl Space {
         match place {
             Place::Run { segment, page, pages, .. } => {
                 header.pages = pages;
-                self.publish_pages(segment, page, pages, &header, work);
+                self.publish_pages(segment, page, pages, generation, work);
+                self.push_header(segment, page, &header, work);
                 let slack = slack_u32(header.slack_bytes(len, page_bytes));
                 self.change_record(segment, work, |record| {
                     record.extents += 1;
@@ -185,21 +186,15 @@ impl Space {
                         pages: tail_pages,
                         slack: 0,
                     };
-                    self.publish_pages(segment + segments, 0, tail_pages, &tail, work);
+                    self.publish_pages(segment + segments, 0, tail_pages, generation, work);
+                    self.push_header(segment + segments, 0, &tail, work);
                 }
             }
         }
     }
 
     /// Pages that were reserved come into use.
-    fn publish_pages(
-        &mut self,
-        number: u32,
-        page: u32,
-        pages: u32,
-        header: &PageHeader,
-        work: &mut Publishing,
-    ) {
+    fn publish_pages(&mut self, number: u32, page: u32, pages: u32, generation: u32, work: &mut Publishing) {
         let role = match self.segment(number).map(|segment| &segment.content) {
             Some(Content::Buddy(_)) => Role::Buddy,
             _ => Role::Extent,
@@ -208,10 +203,9 @@ impl Space {
         self.change_record(number, work, |record| {
             record.role = role;
             record.used_pages += pages;
-            record.generation = record.generation.max(header.generation);
+            record.generation = record.generation.max(generation);
         });
         self.push_bits(number, page, pages, true, work);
-        self.push_header(number, page, header, work);
     }
 
     /// Pages in use become pending.
@@ -270,9 +264,7 @@ impl Space {
         let before = slack_u32(resize.header.slack_bytes(len(resize.old_pages), page_bytes));
         let after = slack_u32(header.slack_bytes(len(resize.new_pages), page_bytes));
         if pages > 0 && resize.grows() {
-            self.publish_pages(number, page, pages, &header, work);
-            // The header belongs to the first page, not to those that came.
-            work.out.metadata.pop();
+            self.publish_pages(number, page, pages, header.generation, work);
         } else if pages > 0 {
             self.release_pages(number, page, pages, work);
         }

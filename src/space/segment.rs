@@ -1,6 +1,9 @@
 //! One segment in memory.
 
+use std::collections::BTreeSet;
+
 use super::buddy_map::BuddyMap;
+use super::index::ItemKind;
 use super::slab::SlabSegment;
 use crate::format::{Role, SegmentRecord};
 
@@ -40,8 +43,10 @@ pub struct Segment {
     pub version: u32,
     /// When it was last used, in an order of its own.
     pub last_used: u64,
-    /// Largest order that can be had, exact, from when the map was dropped.
-    pub known_class: Option<Option<u8>>,
+    /// Pages of the longest run that can be had (`buddy`: of the largest aligned one), from when the map was dropped.
+    pub known_longest: Option<u32>,
+    /// Kinds of items of which some can be had, from when the regions were dropped.
+    pub(super) known_open: Option<Box<BTreeSet<ItemKind>>>,
     /// It is in the list of empty segments.
     pub(super) listed_empty: bool,
 }
@@ -72,7 +77,18 @@ impl Segment {
     /// The largest order that a cold segment may have.
     #[must_use]
     pub fn cold_class(&self) -> Option<u8> {
-        self.known_class.unwrap_or(self.record.class)
+        match self.known_longest {
+            Some(longest) => longest.checked_ilog2().and_then(|order| u8::try_from(order).ok()),
+            None => self.record.class,
+        }
+    }
+
+    /// Whether an item of a kind may be had from a cold segment.
+    pub(super) fn may_have(&self, kind: ItemKind) -> bool {
+        match &self.known_open {
+            Some(open) => open.contains(&kind),
+            None => self.record.open_classes & kind.0.open_bit() != 0,
+        }
     }
 
     /// A generation for what is reserved now. Zero means that nothing was ever allocated.

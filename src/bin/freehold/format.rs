@@ -4,7 +4,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use freehold::inspect::info;
 use freehold::{Error, FormatOptions, Medium};
 use tokio::runtime::Runtime;
 
@@ -29,6 +28,10 @@ pub(crate) struct FormatArgs {
     /// Unit of allocation, a power of two.
     #[arg(long, value_parser = size::parse)]
     page_size: Option<u64>,
+    /// Physical block of the disk, if it is larger than the system says: groups of the journal and metadata blocks do not
+    /// share one.
+    #[arg(long, value_parser = size::parse)]
+    block_size: Option<u64>,
     /// Size of a segment, a power of two; the largest extent.
     #[arg(long, value_parser = size::parse)]
     segment_size: Option<u64>,
@@ -73,7 +76,7 @@ pub(crate) fn run(
         };
         made.map_err(|error| refused(args, &error))?;
     }
-    let report = info(open_to_read(path)?).map_err(|error| Failure::store(path, &error))?;
+    let report = crate::info::report(path)?;
     if output.json {
         output.json(&report)?;
     } else {
@@ -89,6 +92,9 @@ fn options(args: &FormatArgs) -> FormatOptions {
     }
     if let Some(bytes) = args.page_size {
         options = options.page_bytes(bytes);
+    }
+    if let Some(bytes) = args.block_size {
+        options = options.physical_block_bytes(bytes);
     }
     if let Some(bytes) = args.segment_size {
         options = options.segment_bytes(bytes);

@@ -99,3 +99,20 @@ fn hostile_sizes_never_panic() {
         }
     }
 }
+
+#[test]
+fn a_page_is_whole_physical_blocks() {
+    let page = |medium, physical: u32, len_bytes: u64| {
+        let mut request = GeometryRequest { medium, ..request(len_bytes) };
+        request.device.physical_block_bytes = physical;
+        Layout::plan(&request).unwrap().page_bytes()
+    };
+    assert_eq!(page(Medium::Nvme, 512, 1 << 30), 4096);
+    assert_eq!(page(Medium::Nvme, 16_384, 1 << 30), 16_384);
+    assert_eq!(
+        page(Medium::Hdd, 65_536, 4 << 20),
+        65_536,
+        "a small disk has small pages, but not that small"
+    );
+    assert_eq!(page(Medium::Hdd, 4096, 1 << 30), 262_144);
+}

@@ -16,8 +16,7 @@ impl Space {
         {
             return self.take_item(number, region);
         }
-        let bit = class.open_bit();
-        let cold = |number: &u32| self.segment(*number).is_some_and(|s| s.record.open_classes & bit != 0);
+        let cold = |number: &u32| self.segment(*number).is_some_and(|s| s.may_have((class, tagged)));
         if let Some(number) = self.index.cold_slab.iter().copied().find(cold) {
             return Reserve::Load(number);
         }

@@ -32,9 +32,7 @@ impl Space {
             return self.reserved_run(number, page, pages, HeaderKind::Extent);
         }
         let order = order_of(pages);
-        // A run of `pages` pages is of this class, or of a higher one.
-        let class = u8::try_from(pages.ilog2()).unwrap_or(u8::MAX);
-        if let Some(number) = self.index.cold_extent.best(class) {
+        if let Some(number) = self.cold_with_run(pages, align) {
             return Reserve::Load(number);
         }
         if let Some(number) = self.empty_segment(pages, align) {
@@ -48,6 +46,20 @@ impl Space {
             return Reserve::Open(self.memory_frontier());
         }
         self.reserve_in_buddy(order.max(order_of(align)), pages, HeaderKind::Extent)
+    }
+
+    /// A segment that is not loaded and may have the run. One that was loaded before and has it not is passed over, or two
+    /// of them might drive each other out of memory for ever.
+    fn cold_with_run(&self, pages: u32, align: u32) -> Option<u32> {
+        let least = u64::from(pages);
+        // Where the longest run is this long, an aligned one is in it.
+        let enough = least + u64::from(align.max(1)) - 1;
+        let may = |number: &&u32| {
+            let known = self.segment(**number).and_then(|segment| segment.known_longest);
+            known.is_none_or(|longest| u64::from(longest) >= if align > 1 { enough } else { least })
+        };
+        let class = u8::try_from(pages.ilog2()).unwrap_or(u8::MAX);
+        self.index.cold_extent.from(class).find_map(|segments| segments.iter().find(may)).copied()
     }
 
     fn fit(&self, pages: u32, align: u32) -> Option<(u32, u32)> {
@@ -107,10 +119,7 @@ impl Space {
         {
             return self.reserved_run(fit.segment, fit.page, pages, HeaderKind::Buddy);
         }
-        match self.index.cold_extent.best(order) {
-            Some(number) => Reserve::Load(number),
-            None => Reserve::Full,
-        }
+        self.cold_with_run(pages, pages).map_or(Reserve::Full, Reserve::Load)
     }
 
     /// An exact run in a segment of role `buddy`: an aligned block whose end is given back at once.
@@ -166,18 +175,23 @@ impl Space {
     /// # Errors
     /// The segment that has to be loaded.
     pub fn longest_run(&self) -> Result<u32, u32> {
-        let loaded = self.runs.longest().map_or(0, |fit| fit.len);
-        if let Some(number) = self.index.cold_extent.largest()
-            && let Some(class) = self.segment(number).and_then(super::super::Segment::cold_class)
-            && u64::from(loaded) < 2 << class
-        {
-            return Err(number);
-        }
         let usable = |number: u32| u32::try_from(self.layout().usable_range(number).len()).unwrap_or(0);
         let empty = self.index.empty.iter().map(|&number| usable(number)).max().unwrap_or(0);
-        let beyond = self.memory_frontier()..self.layout().segment_count();
         // Of many untouched segments all but the last are whole.
-        let beyond = beyond.take(2).map(usable).max().unwrap_or(0);
-        Ok(loaded.max(empty).max(beyond))
+        let beyond = (self.memory_frontier()..self.layout().segment_count()).take(2).map(usable).max();
+        let loaded = self.runs.longest().map_or(0, |fit| fit.len);
+        let mut longest = loaded.max(empty).max(beyond.unwrap_or(0));
+        for (class, segments) in self.index.cold_extent.descending() {
+            if (2_u64 << class) <= u64::from(longest) + 1 {
+                break;
+            }
+            for &number in segments {
+                match self.segment(number).and_then(|segment| segment.known_longest) {
+                    Some(known) => longest = longest.max(known),
+                    None => return Err(number),
+                }
+            }
+        }
+        Ok(longest)
     }
 }

@@ -53,6 +53,10 @@ fn allocate(pages: u32, units: Vec<u32>) -> Operation {
     commit(Plan { alloc: vec![(Request::Pages(pages), units)], ..Plan::default() })
 }
 
+fn wish(request: Request) -> Operation {
+    commit(Plan { alloc: vec![(request, Vec::new())], ..Plan::default() })
+}
+
 fn cells(cells: Vec<[u32; 3]>) -> Operation {
     commit(Plan { cells, ..Plan::default() })
 }
@@ -63,7 +67,8 @@ fn work() -> Vec<Operation> {
     vec![
         allocate(1, vec![0]),
         allocate(2, Vec::new()),
-        allocate(8, Vec::new()),
+        wish(Request::Span(0)),
+        wish(Request::Item(200, true)),
         Operation::Transact(vec![Plan::allocating(1), Plan::allocating(1), Plan::allocating(3)]),
         Operation::Checkpoint,
         commit(Plan { free: vec![1], ..Plan::default() }),
@@ -72,7 +77,10 @@ fn work() -> Vec<Operation> {
         // From here on in the journal: less than half of it, or a checkpoint is made.
         allocate(2, Vec::new()),
         cells(vec![[0, 0, 3]]),
+        wish(Request::Item(200, true)),
+        wish(Request::Item(500, false)),
         cells(vec![[0, 0, 4]]),
+        commit(Plan { resize: vec![[0, 1]], ..Plan::default() }),
         commit(Plan { free: vec![3], cells: vec![[0, 0, 5]], ..Plan::default() }),
         Operation::Transact(vec![Plan::allocating(1), Plan { free: vec![2], ..Plan::default() }]),
         allocate(1, Vec::new()),
