@@ -82,6 +82,9 @@ impl Transaction {
         if let Some(extent) = self.reserve(&wanted, &request, request.bytes).await? {
             return Ok(vec![extent]);
         }
+        if request.max_extents == 1 {
+            return Err(request.no_space("no free run is long enough"));
+        }
         let mut extents = Vec::new();
         let result = self.reserve_pieces(&request, &mut extents).await;
         if result.is_err() {
@@ -97,12 +100,7 @@ impl Transaction {
         let mut left = request.bytes;
         while left > 0 {
             if extents.len() >= request.max_extents as usize {
-                let reason = if request.max_extents > 1 {
-                    "free runs are too short for so few extents"
-                } else {
-                    "no free run is long enough"
-                };
-                return Err(request.no_space(reason));
+                return Err(request.no_space("free runs are too short for so few extents"));
             }
             let longest = self
                 .inner
@@ -141,8 +139,21 @@ impl Transaction {
         request: &AllocRequest,
         asked: u64,
     ) -> Result<Option<Extent>> {
+        let (mut tried, mut loaded) = (BTreeSet::new(), None);
         let reserve = |inner: &Inner, core: &mut Core| loop {
-            match core.space.reserve(wanted) {
+            let found = match loaded.take() {
+                Some(number) if core.space.segment(number).is_some_and(|segment| !segment.is_cold()) => {
+                    let found = core.space.reserve_within(number, wanted);
+                    if found == Reserve::Full {
+                        tried.insert(number);
+                        continue;
+                    }
+                    loaded = Some(number);
+                    found
+                }
+                _ => core.space.reserve(wanted, &tried),
+            };
+            match found {
                 Reserve::Reserved(reservation) => {
                     let (offset, len) = reservation.place.range(inner.layout());
                     let extent = Extent { offset, len, generation: reservation.generation };
@@ -157,9 +168,15 @@ impl Transaction {
                         data_number: 0,
                     };
                     core.reserved.insert(offset, reserved);
+                    if core.space.take_grown() {
+                        core.space.drop_cold(inner.loaded_budget, reservation.place.segment());
+                    }
                     return Ok(Some(extent));
                 }
-                Reserve::Load(segment) => return Err(Fault::Missing(Missing::Segment(segment))),
+                Reserve::Load(segment) => {
+                    loaded = Some(segment);
+                    return Err(Fault::Missing(Missing::Segment(segment)));
+                }
                 Reserve::LoadRegion(segment, region) => {
                     return Err(Fault::Missing(Missing::Region(segment, region)));
                 }

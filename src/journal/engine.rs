@@ -212,7 +212,10 @@ impl Journal {
 
     /// Keeps the clean blocks within their budget.
     pub(super) fn evict_clean(&self, state: &State) {
-        let budget = self.options.cached_blocks;
+        // A question may need all headers and bits of a segment at once, and half of the budget goes at a time.
+        let together = self.layout.header_blocks() + self.layout.bitmap_blocks() + 8;
+        let least = usize::try_from(2 * together).unwrap_or(usize::MAX);
+        let budget = self.options.cached_blocks.max(least);
         let stays = state.dirty.len();
         if self.overlay.len() > budget + stays {
             self.overlay.evict(budget / 2 + stays);

@@ -9,6 +9,11 @@ use super::slab::{Region, SlabSegment};
 use super::table::Space;
 use crate::format::Role;
 
+/// The longest run of free pages, aligned or not.
+pub(super) fn longest_run(map: &BuddyMap) -> u32 {
+    map.free_runs().map(|(_, pages)| pages).max().unwrap_or(0)
+}
+
 impl Space {
     /// Takes a segment's bitmap, as read from its blocks when the segment had `version`; of a segment of role `slab`,
     /// also its regions. A segment that changed since is left as it is: the caller reads it again.
@@ -140,7 +145,9 @@ impl Space {
             segment.content = content;
             segment.known_longest = None;
             segment.known_open = None;
+            segment.known_run = None;
         }
+        self.grown = true;
         self.touch(number);
         self.reindex_content(number);
     }
@@ -172,9 +179,12 @@ impl Space {
     pub(super) fn drop_content(&mut self, number: u32) {
         let Some(segment) = self.segment_mut(number) else { return };
         let content = std::mem::take(&mut segment.content);
-        let mut open_kinds = BTreeSet::new();
+        let (mut open_kinds, mut run) = (BTreeSet::new(), None);
         let longest = match &content {
-            Content::Buddy(map) => Some(map.largest_order().map_or(0, |order| 1 << order)),
+            Content::Buddy(map) => {
+                run = Some(longest_run(map));
+                Some(map.largest_order().map_or(0, |order| 1 << order))
+            }
             Content::Runs => Some(self.runs.detach(number).map_or(0, |map| map.longest())),
             Content::Slab(slab) => {
                 let kinds = |(place, region): (&u32, &Region)| {
@@ -191,9 +201,15 @@ impl Space {
         };
         if let Some(segment) = self.segment_mut(number) {
             segment.known_longest = longest;
+            segment.known_run = run;
             segment.known_open = matches!(content, Content::Slab(_)).then(|| Box::new(open_kinds));
         }
         self.reindex_content(number);
+    }
+
+    /// Whether maps or heads came into memory since this was asked last.
+    pub fn take_grown(&mut self) -> bool {
+        std::mem::take(&mut self.grown)
     }
 
     /// Bytes of what can be dropped and loaded again: bitmaps and the indexes over them.

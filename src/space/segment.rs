@@ -45,6 +45,8 @@ pub struct Segment {
     pub last_used: u64,
     /// Pages of the longest run that can be had (`buddy`: of the largest aligned one), from when the map was dropped.
     pub known_longest: Option<u32>,
+    /// Role `buddy`: pages of the longest run, aligned or not, from when the map was dropped.
+    pub known_run: Option<u32>,
     /// Kinds of items of which some can be had, from when the regions were dropped.
     pub(super) known_open: Option<Box<BTreeSet<ItemKind>>>,
     /// It is in the list of empty segments.

@@ -24,6 +24,8 @@ pub struct Space {
     pub(super) counters: SpaceCounters,
     /// Grows with each use of a segment.
     pub(super) clock: u64,
+    /// Maps or heads came into memory.
+    pub(super) grown: bool,
     /// Where allocations of the same lifetime went last.
     pub(super) groups: std::collections::HashMap<u32, u32>,
 }
@@ -53,6 +55,7 @@ impl Space {
             index: Index::default(),
             counters: SpaceCounters::default(),
             clock: 0,
+            grown: false,
             groups: std::collections::HashMap::new(),
             layout,
         };

@@ -101,7 +101,10 @@ pub fn check(device: Arc<dyn Device>, progress: &mut dyn FnMut(CheckProgress)) -
         });
     }
 
-    let table = Table { first, frontier, records };
+    let with_role = (first..frontier).zip(&records);
+    let with_role = with_role.filter(|(_, record)| record.is_none_or(|record| record.role != Role::Unused));
+    let with_role = with_role.map(|(number, _)| number).collect();
+    let table = Table { first, frontier, records, with_role };
     let mut totals = segment::Totals::default();
     let total_segments = u64::from(frontier - first);
     for number in first..frontier {
@@ -136,6 +139,8 @@ struct Table {
     first: u32,
     frontier: u32,
     records: Vec<Option<SegmentRecord>>,
+    /// Segments that have a role, or a record that cannot be, in ascending order.
+    with_role: Vec<u32>,
 }
 
 impl Table {
@@ -145,10 +150,9 @@ impl Table {
 
     /// The span that a segment is part of, but does not begin: its first segment.
     fn span_around(&self, number: u32) -> Option<u32> {
-        // Spans are few and records are many: the nearest record with a role decides.
-        let head = (self.first..number)
-            .rev()
-            .find(|&before| self.record(before).is_none_or(|record| record.role != Role::Unused))?;
+        // The nearest record with a role decides.
+        let behind = self.with_role.partition_point(|&other| other < number);
+        let head = *self.with_role.get(behind.checked_sub(1)?)?;
         let segments = self.record(head)?.span_segments()?;
         (number - head < segments).then_some(head)
     }

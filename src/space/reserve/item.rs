@@ -1,5 +1,7 @@
 //! Items: a place in a region of the class; else a new region; else a page of their own.
 
+use std::collections::BTreeSet;
+
 use super::{Request, Reserve, Wanted};
 use crate::format::{ItemClass, Role};
 use crate::space::place::{Place, Reservation};
@@ -9,11 +11,9 @@ use crate::space::table::Space;
 
 impl Space {
     /// An item, in the lowest region of its class that has room.
-    pub(super) fn reserve_item(&mut self, class: ItemClass, tagged: bool) -> Reserve {
+    pub(super) fn reserve_item(&mut self, class: ItemClass, tagged: bool, tried: &BTreeSet<u32>) -> Reserve {
         let Some(layout) = self.layout().region_layout(class, tagged) else { return Reserve::Full };
-        if let Some(&(number, region)) =
-            self.index.open.get(&(class, tagged)).and_then(std::collections::BTreeSet::first)
-        {
+        if let Some(&(number, region)) = self.index.open.get(&(class, tagged)).and_then(BTreeSet::first) {
             return self.take_item(number, region);
         }
         let cold = |number: &u32| self.segment(*number).is_some_and(|s| s.may_have((class, tagged)));
@@ -43,7 +43,7 @@ impl Space {
         }
         // A page of its own is better than nothing.
         let wanted = Wanted::Run { pages: 1, align: 1 };
-        self.reserve(&Request { wanted, at: None, near: None, group: None })
+        self.reserve(&Request { wanted, at: None, near: None, group: None }, tried)
     }
 
     fn new_region(&mut self, number: u32, layout: crate::format::RegionLayout) -> Reserve {
@@ -52,10 +52,11 @@ impl Space {
         let Content::Slab(slab) = &mut segment.content else { return Reserve::Full };
         let Some(region) = slab.free.pop_first() else { return Reserve::Full };
         slab.regions.insert(region, Region::new(layout, generation));
+        self.grown = true;
         self.take_item(number, region)
     }
 
-    fn take_item(&mut self, number: u32, region: u32) -> Reserve {
+    pub(super) fn take_item(&mut self, number: u32, region: u32) -> Reserve {
         let loaded = match self.segment(number).map(|segment| &segment.content) {
             Some(Content::Slab(slab)) => slab.region(region).is_some_and(Region::is_loaded),
             _ => return Reserve::Full,

@@ -3,6 +3,9 @@
 mod item;
 mod pages;
 mod span;
+mod within;
+
+use std::collections::BTreeSet;
 
 use super::counters::Held;
 use super::place::{Place, Reservation};
@@ -80,7 +83,10 @@ pub enum Reserve {
 
 impl Space {
     /// Reserves what is asked for, in the role made for it, or in another that can hold it when there is no room.
-    pub fn reserve(&mut self, request: &Request) -> Reserve {
+    ///
+    /// The segments of `tried` were loaded for this request, and [have no place for it](Self::reserve_within). Those that
+    /// were dropped since are not asked for again, or the search would have no end without memory for all of them.
+    pub fn reserve(&mut self, request: &Request, tried: &BTreeSet<u32>) -> Reserve {
         if let Some(at) = request.at {
             return match request.wanted {
                 Wanted::Buddy { order } => self.reserve_at(at, 1 << order, HeaderKind::Buddy),
@@ -89,10 +95,10 @@ impl Space {
             };
         }
         match request.wanted {
-            Wanted::Buddy { order } => self.reserve_buddy(order),
-            Wanted::Run { pages, align } => self.reserve_run(pages, align, request),
-            Wanted::Item { class, tagged } => self.reserve_item(class, tagged),
-            Wanted::Span { segments, tail_pages } => self.reserve_span(segments, tail_pages),
+            Wanted::Buddy { order } => self.reserve_buddy(order, tried),
+            Wanted::Run { pages, align } => self.reserve_run(pages, align, request, tried),
+            Wanted::Item { class, tagged } => self.reserve_item(class, tagged, tried),
+            Wanted::Span { segments, tail_pages } => self.reserve_span(segments, tail_pages, tried),
         }
     }
 
@@ -171,7 +177,7 @@ impl Space {
     }
 
     /// The reservation of a run that was just taken.
-    fn reserved_run(&mut self, number: u32, page: u32, pages: u32, kind: HeaderKind) -> Reserve {
+    pub(super) fn reserved_run(&mut self, number: u32, page: u32, pages: u32, kind: HeaderKind) -> Reserve {
         self.hold_pages(number, 0, pages);
         self.touch(number);
         let generation = self.segment_mut(number).map_or(1, super::Segment::next_generation);

@@ -1,7 +1,10 @@
 //! Runs of pages: best fit among the exact runs; the buddy system for powers of two.
 
+use std::collections::BTreeSet;
+
 use super::{Exactly, Request, Reserve};
 use crate::format::{HeaderKind, Role};
+use crate::space::cold::longest_run;
 use crate::space::segment::Content;
 use crate::space::table::Space;
 
@@ -13,7 +16,13 @@ fn order_of(pages: u32) -> u8 {
 impl Space {
     /// An exact run: the shortest free one that is long enough, the lowest address among equals. Segments that are
     /// loaded come first, then those that are not, then empty ones, then the frontier, then those of role `buddy`.
-    pub(super) fn reserve_run(&mut self, pages: u32, align: u32, request: &Request) -> Reserve {
+    pub(super) fn reserve_run(
+        &mut self,
+        pages: u32,
+        align: u32,
+        request: &Request,
+        tried: &BTreeSet<u32>,
+    ) -> Reserve {
         if pages == 0 || pages > self.layout().pages_per_segment() {
             return Reserve::Full;
         }
@@ -31,13 +40,12 @@ impl Space {
             }
             return self.reserved_run(number, page, pages, HeaderKind::Extent);
         }
-        let order = order_of(pages);
-        if let Some(number) = self.cold_with_run(pages, align) {
+        if let Some(number) = self.cold_with_run(pages, tried) {
             return Reserve::Load(number);
         }
         if let Some(number) = self.empty_segment(pages, align) {
             return if self.adopt(number, Role::Extent) {
-                self.reserve_run(pages, align, request)
+                self.reserve_run(pages, align, request, tried)
             } else {
                 Reserve::Full
             };
@@ -45,18 +53,15 @@ impl Space {
         if self.memory_frontier() < self.layout().segment_count() {
             return Reserve::Open(self.memory_frontier());
         }
-        self.reserve_in_buddy(order.max(order_of(align)), pages, HeaderKind::Extent)
+        self.reserve_in_buddy(pages, align.max(1), tried)
     }
 
     /// A segment that is not loaded and may have the run. One that was loaded before and has it not is passed over, or two
     /// of them might drive each other out of memory for ever.
-    fn cold_with_run(&self, pages: u32, align: u32) -> Option<u32> {
-        let least = u64::from(pages);
-        // Where the longest run is this long, an aligned one is in it.
-        let enough = least + u64::from(align.max(1)) - 1;
+    fn cold_with_run(&self, pages: u32, tried: &BTreeSet<u32>) -> Option<u32> {
         let may = |number: &&u32| {
             let known = self.segment(**number).and_then(|segment| segment.known_longest);
-            known.is_none_or(|longest| u64::from(longest) >= if align > 1 { enough } else { least })
+            !tried.contains(number) && known.is_none_or(|longest| longest >= pages)
         };
         let class = u8::try_from(pages.ilog2()).unwrap_or(u8::MAX);
         self.index.cold_extent.from(class).find_map(|segments| segments.iter().find(may)).copied()
@@ -96,7 +101,7 @@ impl Space {
     }
 
     /// 2^order pages, aligned to their length.
-    pub(super) fn reserve_buddy(&mut self, order: u8) -> Reserve {
+    pub(super) fn reserve_buddy(&mut self, order: u8, tried: &BTreeSet<u32>) -> Reserve {
         if order > self.layout().max_order() {
             return Reserve::Full;
         }
@@ -108,7 +113,11 @@ impl Space {
             return Reserve::Load(number);
         }
         if let Some(number) = self.empty_segment(pages, pages) {
-            return if self.adopt(number, Role::Buddy) { self.reserve_buddy(order) } else { Reserve::Full };
+            return if self.adopt(number, Role::Buddy) {
+                self.reserve_buddy(order, tried)
+            } else {
+                Reserve::Full
+            };
         }
         if self.memory_frontier() < self.layout().segment_count() {
             return Reserve::Open(self.memory_frontier());
@@ -119,18 +128,32 @@ impl Space {
         {
             return self.reserved_run(fit.segment, fit.page, pages, HeaderKind::Buddy);
         }
-        self.cold_with_run(pages, pages).map_or(Reserve::Full, Reserve::Load)
+        self.cold_with_run(pages, tried).map_or(Reserve::Full, Reserve::Load)
     }
 
-    /// An exact run in a segment of role `buddy`: an aligned block whose end is given back at once.
-    fn reserve_in_buddy(&mut self, order: u8, pages: u32, kind: HeaderKind) -> Reserve {
-        if order > self.layout().max_order() {
-            return Reserve::Full;
+    /// An exact run in a segment of role `buddy`: an aligned block whose end is given back at once, or else any free
+    /// pages in a row.
+    fn reserve_in_buddy(&mut self, pages: u32, align: u32, tried: &BTreeSet<u32>) -> Reserve {
+        let order = order_of(pages).max(order_of(align));
+        if let taken @ Reserve::Reserved(_) = self.take_in_buddy(order, pages, HeaderKind::Extent) {
+            return taken;
         }
-        match (self.take_in_buddy(order, pages, kind), self.index.cold_buddy.best(order)) {
-            (Reserve::Full, Some(number)) => Reserve::Load(number),
-            (taken, _) => taken,
+        if let Some(number) = self.index.cold_buddy.best(order) {
+            return Reserve::Load(number);
         }
+        // Of 2^(k + 1) - 1 pages in a row 2^k are a block.
+        let order = u8::try_from((pages + 1).ilog2() - 1).unwrap_or(u8::MAX);
+        let loaded: Vec<u32> = self.index.buddy.from(order).flatten().copied().collect();
+        for number in loaded {
+            if let taken @ Reserve::Reserved(_) = self.run_within(number, pages, align, HeaderKind::Extent) {
+                return taken;
+            }
+        }
+        let may = |number: &&u32| {
+            let known = self.segment(**number).and_then(|segment| segment.known_run);
+            !tried.contains(number) && known.is_none_or(|longest| longest >= pages)
+        };
+        self.index.cold_buddy.from(order).flatten().find(may).copied().map_or(Reserve::Full, Reserve::Load)
     }
 
     fn take_in_buddy(&mut self, order: u8, pages: u32, kind: HeaderKind) -> Reserve {
@@ -187,6 +210,28 @@ impl Space {
             }
             for &number in segments {
                 match self.segment(number).and_then(|segment| segment.known_longest) {
+                    Some(known) => longest = longest.max(known),
+                    None => return Err(number),
+                }
+            }
+        }
+        // Where no block is larger than 2^k pages, a run has at most 2^(k + 2) - 2.
+        for (class, segments) in self.index.buddy.descending() {
+            for &number in segments {
+                if (4 << class) - 2 <= longest {
+                    break;
+                }
+                if let Some(Content::Buddy(map)) = self.segment(number).map(|segment| &segment.content) {
+                    longest = longest.max(longest_run(map));
+                }
+            }
+        }
+        for (class, segments) in self.index.cold_buddy.descending() {
+            for &number in segments {
+                if (4 << class) - 2 <= longest {
+                    break;
+                }
+                match self.segment(number).and_then(|segment| segment.known_run) {
                     Some(known) => longest = longest.max(known),
                     None => return Err(number),
                 }

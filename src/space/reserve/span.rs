@@ -1,5 +1,7 @@
 //! Spans: whole segments in a row, first fit, and the beginning of the next one.
 
+use std::collections::BTreeSet;
+
 use super::Reserve;
 use crate::format::{HeaderKind, Role};
 use crate::space::place::{Place, Reservation};
@@ -15,7 +17,7 @@ enum Tail {
 
 impl Space {
     /// The lowest empty segments in a row, with room for the tail behind them.
-    pub(super) fn reserve_span(&mut self, segments: u32, tail_pages: u32) -> Reserve {
+    pub(super) fn reserve_span(&mut self, segments: u32, tail_pages: u32, tried: &BTreeSet<u32>) -> Reserve {
         let mut start: Option<u32> = None;
         let mut number = self.segment_numbers().start;
         let count = self.layout().segment_count();
@@ -41,7 +43,7 @@ impl Space {
             if number - first < segments || !self.layout().is_whole(number - 1) {
                 continue;
             }
-            match self.tail(first + segments, tail_pages) {
+            match self.tail(first + segments, tail_pages, tried) {
                 Tail::Free => return self.take_span(first, segments, tail_pages),
                 Tail::Load(segment) => return Reserve::Load(segment),
                 Tail::Taken => start = Some(first + 1),
@@ -50,7 +52,7 @@ impl Space {
         Reserve::Full
     }
 
-    fn tail(&self, number: u32, pages: u32) -> Tail {
+    fn tail(&self, number: u32, pages: u32, tried: &BTreeSet<u32>) -> Tail {
         let free = |free: bool| if free { Tail::Free } else { Tail::Taken };
         if pages == 0 {
             return Tail::Free;
@@ -64,14 +66,16 @@ impl Space {
             _ if segment.is_empty() => Tail::Free,
             Content::Runs => free(self.runs.map(number).is_some_and(|map| map.is_run_free(0, pages))),
             Content::Buddy(map) => free(map.is_run_free(0, pages)),
-            Content::Absent if matches!(segment.record.role, Role::Extent | Role::Buddy) => {
+            Content::Absent
+                if matches!(segment.record.role, Role::Extent | Role::Buddy) && !tried.contains(&number) =>
+            {
                 Tail::Load(number)
             }
             _ => Tail::Taken,
         }
     }
 
-    fn take_span(&mut self, first: u32, segments: u32, tail_pages: u32) -> Reserve {
+    pub(super) fn take_span(&mut self, first: u32, segments: u32, tail_pages: u32) -> Reserve {
         let last = first + segments - u32::from(tail_pages == 0);
         if last >= self.memory_frontier() {
             return Reserve::Open(last);
@@ -110,6 +114,10 @@ impl Space {
             place: Place::Span { segment: first, segments, tail_pages },
             generation,
         })
+    }
+
+    pub(super) fn is_tail_free(&self, number: u32, pages: u32) -> bool {
+        matches!(self.tail(number, pages, &BTreeSet::new()), Tail::Free)
     }
 
     /// The segments of a span are empty again.
