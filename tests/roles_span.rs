@@ -89,7 +89,7 @@ async fn sizes_around_segments() {
 async fn nearly_the_whole_device() {
     let mut bed = Bed::small().await;
     let layout = bed.store.layout().clone();
-    let first = (layout.data_offset().next_multiple_of(SEGMENT)) / SEGMENT;
+    let first = layout.data_offset().div_ceil(SEGMENT);
     let end = layout.page_count() * PAGE;
     let most = end - first * SEGMENT;
     for bytes in [most + 1, 4 << 20, (4 << 20) + 1, u64::MAX, 1 << 62] {
@@ -342,4 +342,24 @@ async fn segments_of_a_span_take_other_roles_afterwards() {
         bed.free_all([run, buddy, item]).await;
         bed.verify().await;
     }
+}
+
+#[tokio::test]
+async fn handles_of_a_tails_place_differ_from_all_before() {
+    let bed = Bed::small().await;
+    let place = bed.store.layout().data_offset().next_multiple_of(SEGMENT) + SEGMENT;
+    let mut seen = std::collections::BTreeSet::new();
+    let other = bed.alloc(AllocRequest::bytes(PAGE).at(place + 9 * PAGE)).await.unwrap();
+    for round in 0..6 {
+        for _ in 0..5 - round {
+            let page = bed.alloc(AllocRequest::bytes(PAGE).at(place)).await.unwrap();
+            assert!(seen.insert(page.generation), "{page:?} again in round {round}");
+            bed.free(&page).await.unwrap();
+        }
+        let extent = bed.alloc(span(SEGMENT + PAGE)).await.unwrap();
+        assert_eq!(extent.end(), place + PAGE);
+        bed.free(&extent).await.unwrap();
+    }
+    bed.free(&other).await.unwrap();
+    bed.verify().await;
 }

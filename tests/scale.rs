@@ -188,8 +188,8 @@ async fn the_very_end_of_a_long_device() {
         let error = format.format_device(Sparse::new(len)).await.unwrap_err();
         assert!(matches!(error, Error::InvalidGeometry(_)), "{error}");
     }
-    // A recount looks at every page below the frontier: it is for the first of them, with 2^18 segments of 64 pages.
-    for (len, page) in [(1 << 48, 16 << 20), ((1 << 46) + 12345, PAGE)] {
+    // A recount looks at every page below the frontier: it is for the first of them, with 2^17 segments of 64 pages.
+    for (len, page) in [(1 << 47, 16 << 20), ((1 << 45) + 12345, PAGE)] {
         let (device, store) = sparse(len, page, GIB).await;
         let end = len / page * page;
         let mut txn = store.begin();
@@ -241,7 +241,7 @@ async fn the_very_end_of_a_long_device() {
 #[tokio::test]
 async fn maps_leave_memory_when_there_are_too_many() {
     const BUDGET: usize = 1 << 20;
-    let (device, store) = sparse(160 * GIB, PAGE, GIB).await;
+    let (device, store) = sparse(90 * GIB, PAGE, GIB).await;
     drop(store);
     let options = OpenOptions::new().loaded_bytes(BUDGET);
     let (store, _) = options.open_device(device.clone()).await.unwrap();
@@ -253,7 +253,7 @@ async fn maps_leave_memory_when_there_are_too_many() {
     };
     let first = u64::from(store.layout().first_segment()) + 1;
     let mut all = Vec::new();
-    for number in 0..150 {
+    for number in 0..80 {
         let offset = (first + number) * GIB + 64 * PAGE;
         let mut txn = store.begin();
         let request = AllocRequest::bytes((1 + number % 16) * PAGE).owner(number + 1).at(offset);
@@ -264,7 +264,7 @@ async fn maps_leave_memory_when_there_are_too_many() {
         bounded(&store, "while segments are first used");
     }
     // And items of many kinds, whose heads are large.
-    for number in 0..300_u64 {
+    for number in 0..120_u64 {
         let mut txn = store.begin();
         let request = AllocRequest::bytes(16 + number % 90 * 20).owner(u64::from(number % 2 == 0) * 5);
         all.push(txn.alloc(request).await.unwrap());
@@ -279,7 +279,7 @@ async fn maps_leave_memory_when_there_are_too_many() {
     let mut model = all.clone();
     model.sort_unstable();
     assert_eq!(extents(&store).await.iter().map(|info| info.extent).collect::<Vec<_>>(), model);
-    for (number, extent) in (0_u64..).zip(&all[..150]) {
+    for (number, extent) in (0_u64..).zip(&all[..80]) {
         assert_eq!(store.read_at(extent, 0, 8).await.unwrap(), number.to_le_bytes());
     }
     bounded(&store, "after reading");
@@ -287,7 +287,7 @@ async fn maps_leave_memory_when_there_are_too_many() {
         let mut txn = store.begin();
         if number % 2 == 0 {
             txn.free(extent).await.unwrap();
-        } else if number < 150 && number % 3 != 0 {
+        } else if number < 80 && number % 3 != 0 {
             txn.resize(extent, extent.len + PAGE).await.unwrap();
         }
         txn.commit().await.unwrap();
@@ -302,7 +302,7 @@ async fn maps_leave_memory_when_there_are_too_many() {
     }
     let stats = store.stats();
     balanced(&stats);
-    assert_eq!(stats.extents, 225 + 8);
+    assert_eq!(stats.extents, 100 + 8);
     store.close().await.unwrap();
     sound(device, &stats);
 }

@@ -128,8 +128,10 @@ impl Layout {
             device.sector_bytes.max(device.physical_block_bytes.min(page_bytes)).max(MIN_BLOCK_BYTES);
         let largest_segment = MAX_SEGMENT_BYTES.min(u64::from(page_bytes) << MAX_ORDER);
         let segment_bytes = request.segment_bytes.unwrap_or_else(|| {
-            let eighth = (device.len_bytes / 8).max(1);
-            let power = 1_u64 << eighth.ilog2();
+            // A role has whole segments: a small share of the device, or the few items of a store of blobs would cost it much
+            // (docs/AGEING.md).
+            let share = (device.len_bytes / 64).max(1);
+            let power = 1_u64 << share.ilog2();
             power.max(u64::from(page_bytes) * 16).min(largest_segment)
         });
         let ring_bytes = request.journal_bytes.unwrap_or_else(|| {
