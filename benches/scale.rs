@@ -155,7 +155,7 @@ fn ms(time: Duration) -> f64 {
 /// MiB of the file that have blocks.
 fn written(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(path).unwrap().blocks() * 512 >> 20
+    (std::fs::metadata(path).unwrap().blocks() * 512) >> 20
 }
 
 /// What the system counts as this process's memory.

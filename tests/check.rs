@@ -219,7 +219,7 @@ const CASES: &[Case] = &[
         });
     }),
     ("a span that is too short", &["span"], |t| {
-        t.record(t.place(SPAN).0, |record| record.capacity_bytes -= 1)
+        t.record(t.place(SPAN).0, |record| record.capacity_bytes -= 1);
     }),
     ("a span beyond the frontier", &["span"], |t| {
         t.record(t.place(SPAN).0, |record| record.capacity_bytes = 1000);

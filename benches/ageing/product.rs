@@ -41,7 +41,7 @@ impl Product {
     #[inline]
     pub(crate) fn reserve(&mut self, request: &Request) -> Option<Place> {
         loop {
-            match self.space.reserve(request) {
+            match self.space.reserve(request, &std::collections::BTreeSet::new()) {
                 Reserve::Reserved(reservation) => return Some(reservation.place),
                 Reserve::Open(segment) => self.space.open_segments(segment),
                 Reserve::Load(_) | Reserve::LoadRegion(..) | Reserve::Full => return None,
@@ -52,7 +52,9 @@ impl Product {
     /// Takes space and gives it back.
     #[inline]
     pub(crate) fn pair(&mut self, request: &Request) {
-        if let Reserve::Reserved(reservation) = self.space.reserve(request) {
+        if let Reserve::Reserved(reservation) =
+            self.space.reserve(request, &std::collections::BTreeSet::new())
+        {
             self.space.unreserve(&reservation);
         }
     }

@@ -202,7 +202,7 @@ impl Space {
         if let Some(segment) = self.segment_mut(number) {
             segment.known_longest = longest;
             segment.known_run = run;
-            segment.known_open = matches!(content, Content::Slab(_)).then(|| Box::new(open_kinds));
+            segment.known_open = matches!(content, Content::Slab(_)).then_some(open_kinds);
         }
         self.reindex_content(number);
     }

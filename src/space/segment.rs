@@ -48,7 +48,7 @@ pub struct Segment {
     /// Role `buddy`: pages of the longest run, aligned or not, from when the map was dropped.
     pub known_run: Option<u32>,
     /// Kinds of items of which some can be had, from when the regions were dropped.
-    pub(super) known_open: Option<Box<BTreeSet<ItemKind>>>,
+    pub(super) known_open: Option<BTreeSet<ItemKind>>,
     /// It is in the list of empty segments.
     pub(super) listed_empty: bool,
 }

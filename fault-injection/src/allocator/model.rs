@@ -1,6 +1,6 @@
 //! The reference model: naive, and without any code of the allocator's book-keeping.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use freehold::{Extent, ExtentInfo};
@@ -13,6 +13,8 @@ use crate::rng::mix;
 pub struct State {
     /// By offset.
     pub extents: BTreeMap<u64, Held>,
+    /// Handles of what was freed, offset and generation: no extent has one of them again.
+    spent: Arc<BTreeSet<(u64, u32)>>,
 }
 
 /// An extent and its pages.
@@ -79,6 +81,7 @@ impl State {
     pub fn after(&self, effects: &Effects, page_bytes: u64) -> Self {
         let mut next = self.clone();
         for extent in &effects.freed {
+            Arc::make_mut(&mut next.spent).insert((extent.offset, extent.generation));
             // The offset may be another extent's by now, when acknowledgements were told out of order.
             if next.extents.get(&extent.offset).is_some_and(|held| held.info.extent == *extent) {
                 next.extents.remove(&extent.offset);
@@ -129,6 +132,12 @@ impl State {
         {
             change(state);
         }
+    }
+
+    /// Whether something that was freed had this handle: one that is stale would match.
+    #[must_use]
+    pub fn is_spent(&self, extent: &Extent) -> bool {
+        self.spent.contains(&(extent.offset, extent.generation))
     }
 
     /// The extents, by offset.

@@ -149,7 +149,13 @@ impl Applying<'_> {
     }
 
     fn push(&mut self, effects: &Effects) -> Outcome {
-        let state = self.session.state()?.after(effects, self.page_bytes());
+        let before = self.session.state()?;
+        let mut handles = effects.allocated.iter().map(|(info, _)| info.extent);
+        if let Some(extent) = handles.find(|extent| before.is_spent(extent)) {
+            let message = format!("{extent:?} has the handle of one that was freed");
+            return Err(Violation::new(Oracle::Conduct, message));
+        }
+        let state = before.after(effects, self.page_bytes());
         self.session.push(Step { text: effects.describe(), journaled: true }, state);
         Ok(())
     }

@@ -59,6 +59,8 @@ impl Request {
             9 => Self::Pieces(2 + draw(rng, 6)),
             10 => Self::At(draw(rng, 48), 1 + draw(rng, 3)),
             11 => Self::Span(draw(rng, 5)),
+            // Half of them are of one kind, so that they share regions and get each other's places.
+            _ if rng.chance(0.5) => Self::Item(64, false),
             _ => Self::Item(*rng.pick(&Self::ITEMS).unwrap_or(&16), rng.chance(0.4)),
         }
     }
@@ -142,15 +144,15 @@ impl Plan {
         for _ in 0..rng.below(3) {
             plan.cells.push([draw(rng), draw(rng), draw(rng)]);
         }
-        // One that only frees is published at once; others may then ask for the space before it is durable.
-        let least = u64::from(plan.free.is_empty() && plan.cells.is_empty());
+        if rng.chance(0.3) {
+            plan.resize.push([draw(rng), 1 + draw(rng) % 5]);
+        }
+        // One that only frees or cuts is published at once; others may then ask for the space before it is durable.
+        let least = u64::from(plan.free.is_empty() && plan.cells.is_empty() && plan.resize.is_empty());
         for _ in 0..least + rng.below(3 - least) {
             let request = Request::any(rng);
             let units = (0..rng.below(2)).map(|_| draw(rng) % 8).collect();
             plan.alloc.push((request, units));
-        }
-        if rng.chance(0.2) {
-            plan.resize.push([draw(rng), 1 + draw(rng) % 5]);
         }
         plan
     }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use freehold::device::{Device, Purpose};
 use freehold::format::{GROUP_HEADER_BYTES, GroupHeader};
-use freehold::{AllocRequest, Allocator, Error, ExtentInfo, OpenOptions};
+use freehold::{AllocRequest, Allocator, Error, Extent, ExtentInfo, OpenOptions};
+use futures_util::future;
 
 use super::{Subject, compare};
 use crate::disk::Event;
@@ -25,7 +26,15 @@ impl Subject {
         let store = &probe.store.allocator;
         let state = probe.run.history.state(probe.steps);
         let mut expected: Vec<ExtentInfo> = state.map(|state| state.infos().collect()).unwrap_or_default();
-        let victim = expected.first().copied();
+        let page_bytes = u64::from(store.layout().page_bytes());
+        // An item, what is longest, and any other in turn.
+        let victim = match probe.steps % 3 {
+            0 => expected.iter().find(|info| info.extent.len < page_bytes),
+            1 => expected.iter().max_by_key(|info| info.extent.len),
+            _ => None,
+        };
+        let victim = victim.or(expected.first()).copied();
+        let like = victim.map(|victim| AllocRequest::bytes(victim.extent.len).owner(victim.owner));
         let mut transaction = store.begin();
         if let Some(victim) = victim {
             executor::run(transaction.free(&victim.extent))?
@@ -34,32 +43,48 @@ impl Subject {
         let mut has_effects = victim.is_some();
         match executor::run(transaction.alloc(AllocRequest::bytes(1).owner(u64::MAX)))? {
             Ok(extent) => {
-                let overlaps = |info: &ExtentInfo| {
-                    info.extent.offset < extent.end() && extent.offset < info.extent.end()
-                };
-                if expected.iter().any(overlaps) {
-                    return violation(format!("after recovery, {extent:?} was handed out twice"));
-                }
-                expected.push(ExtentInfo { extent, owner: u64::MAX });
+                take_in(&mut expected, ExtentInfo { extent, owner: u64::MAX })?;
                 has_effects = true;
             }
             Err(Error::NoSpace { .. }) => {}
             Err(error) => return Err(fail("an allocation failed", &error)),
         }
-        let committed =
-            executor::run(transaction.commit())?.map_err(|error| fail("a commit failed", &error))?;
+        // Somebody else wants such a thing before the free is durable, and again when it is.
+        let (committed, meanwhile) =
+            executor::run(future::join(transaction.commit(), allocate(store, like)))?;
+        let committed = committed.map_err(|error| fail("a commit failed", &error))?;
+        let later = executor::run(allocate(store, like))?;
         if let Some(used) = last_lsn_on_disk(probe).filter(|used| has_effects && committed.lsn <= *used) {
             return violation(format!(
                 "LSN {} is given out again: up to {used} are on the disk",
                 committed.lsn
             ));
         }
-        if victim.is_some() {
-            expected.remove(0);
+        expected.retain(|info| Some(*info) != victim);
+        let is_spent = |extent: &Extent| {
+            let handle = |extent: &Extent| (extent.offset, extent.generation);
+            victim.is_some_and(|victim| handle(&victim.extent) == handle(extent))
+                || state.is_some_and(|state| state.is_spent(extent))
+        };
+        for outcome in [meanwhile, later] {
+            if let Some((extent, durable)) = outcome.map_err(|error| fail("an allocation failed", &error))? {
+                let was_freed = victim.is_some_and(|victim| overlap(&victim.extent, &extent));
+                if was_freed && durable < committed.lsn {
+                    let message =
+                        format!("after recovery, {extent:?} was handed out before its free was durable");
+                    return violation(message);
+                }
+                if is_spent(&extent) {
+                    return violation(format!(
+                        "after recovery, {extent:?} has the handle of one that was freed"
+                    ));
+                }
+                take_in(&mut expected, ExtentInfo { extent, owner: victim.map_or(0, |info| info.owner) })?;
+            }
         }
         expected.sort_by_key(|info| info.extent.offset);
         counters_hold(store, &expected)?;
-        every_byte_is_reachable(store, &expected)?;
+        every_byte_is_reachable(store, &expected, is_spent)?;
         executor::run(store.close())?.map_err(|error| fail("closing failed", &error))?;
         let device = Arc::clone(probe.disk) as Arc<dyn Device>;
         let (again, report) = executor::run(OpenOptions::new().open_device(device))?
@@ -73,6 +98,36 @@ impl Subject {
         }
         Ok(())
     }
+}
+
+/// Commits an extent of its own, if there is room. Gives also the last LSN that was durable when it was handed out.
+async fn allocate(
+    store: &Allocator,
+    request: Option<AllocRequest>,
+) -> freehold::Result<Option<(Extent, u64)>> {
+    let Some(request) = request else { return Ok(None) };
+    let mut transaction = store.begin();
+    let extent = match transaction.alloc(request).await {
+        Err(Error::NoSpace { .. }) => return Ok(None),
+        outcome => outcome?,
+    };
+    let durable = store.stats().journal.durable_lsn;
+    transaction.commit().await?;
+    Ok(Some((extent, durable)))
+}
+
+fn overlap(a: &Extent, b: &Extent) -> bool {
+    a.offset < b.end() && b.offset < a.end()
+}
+
+/// An extent that nobody else may have a part of.
+fn take_in(expected: &mut Vec<ExtentInfo>, new: ExtentInfo) -> Result<(), Violation> {
+    let extent = new.extent;
+    if expected.iter().any(|info| overlap(&info.extent, &extent)) {
+        return violation(format!("after recovery, {extent:?} was handed out twice"));
+    }
+    expected.push(new);
+    Ok(())
 }
 
 /// The highest LSN of the groups that were issued and whose headers are on the disk, dropped tails included.
@@ -106,8 +161,12 @@ fn counters_hold(store: &Allocator, expected: &[ExtentInfo]) -> Result<(), Viola
 }
 
 /// Whoever asks for single pages, and then for items of the sizes that are in use, gets all that is said to be free.
-/// Nothing is committed.
-fn every_byte_is_reachable(store: &Allocator, live: &[ExtentInfo]) -> Result<(), Violation> {
+/// Nothing is committed. No handle is one of those that were freed.
+fn every_byte_is_reachable(
+    store: &Allocator,
+    live: &[ExtentInfo],
+    is_spent: impl Fn(&Extent) -> bool,
+) -> Result<(), Violation> {
     let page_bytes = u64::from(store.layout().page_bytes());
     let items = live.iter().filter(|info| info.extent.len < page_bytes);
     let mut requests: Vec<AllocRequest> =
@@ -119,6 +178,11 @@ fn every_byte_is_reachable(store: &Allocator, live: &[ExtentInfo]) -> Result<(),
         // A store that never says no is not asked for ever.
         for _ in 0..store.layout().usable_pages() * page_bytes / 16 {
             match executor::run(transaction.alloc(request))? {
+                Ok(extent) if is_spent(&extent) => {
+                    return violation(format!(
+                        "after recovery, {extent:?} has the handle of one that was freed"
+                    ));
+                }
                 Ok(_) => {}
                 Err(Error::NoSpace { .. }) => break,
                 Err(error) => return Err(fail("an allocation failed", &error)),

@@ -15,6 +15,8 @@ pub struct Shape {
     pub disk: DiskShape,
     /// Page size of the store.
     pub page_bytes: u64,
+    /// Size of a segment; none for what the store chooses, which comes to two or three of them.
+    pub segment_bytes: Option<u64>,
     /// Size of the journal ring.
     pub journal_bytes: u64,
 }
@@ -29,6 +31,7 @@ impl Shape {
             rewrites: false,
         },
         page_bytes: 4096,
+        segment_bytes: None,
         journal_bytes: 32 << 10,
     };
 
@@ -42,12 +45,18 @@ impl Shape {
             .unwrap_or(&(256 << 10, 4096));
         let rewrites = rng.chance(0.25);
         let disk = DiskShape { len_bytes, sector_bytes, physical_block_bytes, rewrites };
-        Self { disk, page_bytes, ..Self::TINY }
+        // Spans need several empty segments, and segments change their roles the sooner the fewer pages they have.
+        let segment_bytes = rng.chance(0.5).then_some(64 << 10);
+        Self { disk, page_bytes, segment_bytes, ..Self::TINY }
     }
 
     /// Every store has the same identity, so that states of different runs can be equal.
     pub fn format_options(&self) -> FormatOptions {
-        FormatOptions::new()
+        let options = match self.segment_bytes {
+            Some(bytes) => FormatOptions::new().segment_bytes(bytes),
+            None => FormatOptions::new(),
+        };
+        options
             .page_bytes(self.page_bytes)
             .journal_bytes(self.journal_bytes)
             .store_id(*b"freehold crashes")

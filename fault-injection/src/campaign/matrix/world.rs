@@ -159,7 +159,8 @@ impl World {
         let store = self.store()?;
         let extents: Vec<ExtentInfo> = executor::run(store.extents().try_collect())??;
         for info in &extents {
-            executor::run(store.read_at(&info.extent, 0, 4096))??;
+            let len = payload::part_len(&info.extent, 0, 4096);
+            executor::run(store.read_at(&info.extent, 0, len))??;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The rules of the caller's pages: what is handed out, and what is written directly.
 
 use freehold::device::Purpose;
-use freehold::format::{HeaderKind, PageHeader};
+use freehold::format::{HeaderKind, Layout, PageHeader, Role, SegmentRecord};
 
 use super::super::store::{Block, Group};
 use super::super::views::{Unflushed, Views};
@@ -38,16 +38,19 @@ impl Store {
         for write in views.pending(&[Purpose::CallerDirect]).filter(finished) {
             for page in write.range().start / page_bytes..write.range().end.div_ceil(page_bytes) {
                 let at = page * page_bytes;
-                let Some((leaf, bit)) = self.bit_of(at) else { continue };
-                let by_owner = self.handed_out.get(&at).is_some_and(|claim| *claim < write.event);
-                if !by_owner || !group.blocks.contains(&leaf) {
+                if self.handed_out.get(&at).is_none_or(|claim| *claim >= write.event) {
                     continue;
                 }
                 let unreadable = |message| Breach { rule: "data", message };
-                let mut content = version.content(&views.medium, leaf).map_err(unreadable)?;
-                let was_free = !is_set(&content, bit);
-                group.change(&version.superblock, leaf, &mut content);
-                if was_free && is_set(&content, bit) && !self.becomes_region(views, group, at)? {
+                let before = |block| version.content(&views.medium, block).map_err(unreadable);
+                let after = |block| {
+                    let mut content = before(block)?;
+                    group.change(&version.superblock, block, &mut content);
+                    Ok(content)
+                };
+                let comes_into_use =
+                    !is_in_use(&self.layout, at, before)? && is_in_use(&self.layout, at, after)?;
+                if comes_into_use && !self.becomes_region(views, group, at)? {
                     let message = format!(
                         "LSN {} gives away the page at {at}, the write at event {} is not flushed",
                         group.header.last_lsn(),
@@ -75,35 +78,57 @@ impl Store {
         Ok(matches!(header, Some(Ok(PageHeader { kind: HeaderKind::Region, .. }))))
     }
 
-    /// The block of the bitmap with the bit of the page at an offset, and which bit that is.
-    fn bit_of(&self, offset: u64) -> Option<(Block, u32)> {
-        let (segment, page) = self.layout.page_at(offset)?;
-        let per_block = self.layout.pages_per_bitmap_block();
-        let leaf = self.layout.bitmap_leaf(segment, u64::from(page / per_block));
-        Some((Block::Leaf(leaf.0), page % per_block))
-    }
-
     /// Space went to a new owner, or was given to the disk.
     pub(in super::super) fn claimed(&mut self, views: &Views, event: usize, offset: u64, len: u64) -> Check {
         let page_bytes = u64::from(self.layout.page_bytes());
-        for number in 0..len.div_ceil(page_bytes) {
-            let at = offset + number * page_bytes;
-            let Some((leaf, bit)) = self.bit_of(at) else {
+        let pages = (0..len.div_ceil(page_bytes)).map(|number| offset + number * page_bytes);
+        let mut durable = std::mem::take(&mut self.durable);
+        for at in pages.clone() {
+            if self.layout.page_at(at).is_none() {
                 return Breach::because("claim", format!("there is no page at {at}"));
-            };
-            if !self.durable.contains_key(&leaf) {
-                let content = self.in_force()?.content(&views.medium, leaf);
-                let content = content.map_err(|message| Breach { rule: "claim", message })?;
-                self.durable.insert(leaf, content);
             }
-            if self.durable.get(&leaf).is_some_and(|block| is_set(block, bit)) {
+            let content = |block| {
+                if let Some(content) = durable.get(&block) {
+                    return Ok(Vec::clone(content));
+                }
+                let content = self.in_force()?.content(&views.medium, block);
+                let content = content.map_err(|message| Breach { rule: "claim", message })?;
+                durable.insert(block, content.clone());
+                Ok(content)
+            };
+            if is_in_use(&self.layout, at, content)? {
                 let message = format!("the page at {at} is in use as of the durable groups");
                 return Breach::because("claim", message);
             }
-            self.handed_out.insert(at, event);
         }
+        self.durable = durable;
+        self.handed_out.extend(pages.map(|at| (at, event)));
         Ok(())
     }
+}
+
+type Content = Result<Vec<u8>, Breach>;
+
+/// Whether a page is in use as some metadata has it: by its bit, or as part of a span.
+fn is_in_use(layout: &Layout, at: u64, mut content: impl FnMut(Block) -> Content) -> Result<bool, Breach> {
+    let Some((segment, page)) = layout.page_at(at) else { return Ok(false) };
+    let per_block = layout.pages_per_bitmap_block();
+    let leaf = layout.bitmap_leaf(segment, u64::from(page / per_block));
+    if is_set(&content(Block::Leaf(leaf.0))?, page % per_block) {
+        return Ok(true);
+    }
+    // The first segment of a span has the record; those behind it have none.
+    for head in (layout.first_segment()..=segment).rev() {
+        let (leaf, offset) = layout.record_place(head);
+        let block = content(Block::Leaf(leaf.0))?;
+        let record = usize::try_from(offset).ok().and_then(|at| block.get(at..)?.first_chunk());
+        if let Some(Ok(record)) = record.map(SegmentRecord::decode)
+            && record.role != Role::Unused
+        {
+            return Ok(record.span_segments().is_some_and(|segments| head + segments > segment));
+        }
+    }
+    Ok(false)
 }
 
 fn is_set(bitmap: &[u8], bit: u32) -> bool {
