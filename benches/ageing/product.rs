@@ -1,5 +1,6 @@
 //! The product: `Space` as the allocator drives it, without a device below.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use freehold::Result;
@@ -10,6 +11,8 @@ use crate::store::{Shape, Store, item_class, pages_of};
 
 pub(crate) struct Product {
     space: Space,
+    /// Everything is in memory, so that nothing was loaded in vain.
+    tried: BTreeSet<u32>,
     layout: Arc<Layout>,
     items: bool,
     publish: bool,
@@ -23,7 +26,7 @@ impl Product {
             |_| Ok(SegmentRecord::default()),
             |_, _| 0,
         )?;
-        Ok(Self { space, layout: Arc::clone(layout), items, publish })
+        Ok(Self { space, tried: BTreeSet::new(), layout: Arc::clone(layout), items, publish })
     }
 
     /// What is wanted of space for so many bytes.
@@ -41,7 +44,7 @@ impl Product {
     #[inline]
     pub(crate) fn reserve(&mut self, request: &Request) -> Option<Place> {
         loop {
-            match self.space.reserve(request, &std::collections::BTreeSet::new()) {
+            match self.space.reserve(request, &self.tried) {
                 Reserve::Reserved(reservation) => return Some(reservation.place),
                 Reserve::Open(segment) => self.space.open_segments(segment),
                 Reserve::Load(_) | Reserve::LoadRegion(..) | Reserve::Full => return None,
@@ -52,9 +55,7 @@ impl Product {
     /// Takes space and gives it back.
     #[inline]
     pub(crate) fn pair(&mut self, request: &Request) {
-        if let Reserve::Reserved(reservation) =
-            self.space.reserve(request, &std::collections::BTreeSet::new())
-        {
+        if let Reserve::Reserved(reservation) = self.space.reserve(request, &self.tried) {
             self.space.unreserve(&reservation);
         }
     }

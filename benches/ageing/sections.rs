@@ -56,8 +56,8 @@ const COMMON_FILL: f64 = 0.6;
 /// Fill at which blobs may be in pieces, and into how many.
 const PIECES_FILL: f64 = 0.95;
 const MOST_PIECES: usize = 8;
-/// Segments that are tried beside those that `format` chooses.
-const SMALL_SEGMENT: u64 = 128 << 20;
+/// Segments that are tried beside those that `format` chooses: so many in a store.
+const FEW: u64 = 8;
 
 /// Runs everything.
 pub(crate) fn all(sizes: &Sizes, report: &mut Report) -> freehold::Result<Figures> {
@@ -86,10 +86,10 @@ fn sustained(
 ) -> freehold::Result<()> {
     report.say(&format!(
         "## Sustained fill\nThe highest fill, in steps of 0.25 %, at which replacement goes on for {} turnovers without a failure, every blob in one piece. A store of \
-         {} GiB with pages of 4 KiB, {} seeds. A segment has one role: the few items of these laws have one of their own, which is an eighth of this store unless segments are small.",
+         {} GiB with pages of 4 KiB, {} seeds. A segment has one role: the few items of these laws have one of their own, which costs the more the fewer there are; but no blob in one piece lies across two of them unless it has whole ones.",
         sizes.turnovers, sizes.store_bytes >> 30, sizes.seeds
     ));
-    let small = layout(sizes.store_bytes, 4096, Some(SMALL_SEGMENT))?;
+    let few = layout(sizes.store_bytes, 4096, Some(sizes.store_bytes / FEW))?;
     for (law, fill) in LAWS.into_iter().zip(&mut figures.fill) {
         let mut rows = Vec::new();
         for kind in Kind::ALL {
@@ -100,8 +100,8 @@ fn sustained(
             rows.push(sustained_row(kind.name(), &found));
         }
         for kind in [Kind::Freehold, Kind::FreeholdPages] {
-            let found = Sustained::find_all(kind, &small, law, sizes.seeds, sizes.turnovers.into())?;
-            rows.push(sustained_row(&format!("{}, segments of 128 MiB", kind.name()), &found));
+            let found = Sustained::find_all(kind, &few, law, sizes.seeds, sizes.turnovers.into())?;
+            rows.push(sustained_row(&format!("{}, {FEW} segments", kind.name()), &found));
         }
         report.say(&format!("**{}**", law.name()));
         report.table(

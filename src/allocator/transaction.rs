@@ -315,7 +315,14 @@ impl Transaction {
         let items = own.flat_map(|reserved| &reserved.writes);
         caller.extend(items.map(|(offset, data)| (*offset, data.len() as u64)));
         drop(core);
-        self.inner.journal.record_bound(changes, bytes, &caller)
+        // A block of which several writes touch a part is one update, with a patch for each.
+        let block_bytes = u64::from(layout.block_bytes());
+        let under = |(offset, len): (u64, u64)| offset / block_bytes..(offset + len).div_ceil(block_bytes);
+        let patches = caller.iter().copied().flat_map(under).count();
+        let blocks: BTreeSet<u64> = caller.into_iter().flat_map(under).collect();
+        changes += patches - blocks.len();
+        let blocks: Vec<(u64, u64)> = blocks.into_iter().map(|block| (block * block_bytes, 1)).collect();
+        self.inner.journal.record_bound(changes, bytes, &blocks)
     }
 
     /// Where this transaction changes something; what grows or shrinks as a whole.

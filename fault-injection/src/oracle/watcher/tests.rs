@@ -68,7 +68,7 @@ impl Bench {
             if let Some(extent) = free {
                 transaction.free(&extent).await?;
             }
-            let extent = transaction.alloc(1).await?;
+            let extent = transaction.alloc(4096).await?;
             disk.annotate(Event::Claim { offset: extent.offset, len: extent.len });
             store.write_at(&extent, 0, &[fill; PAGE]).await?;
             transaction.write(&extent, 100, &[fill + 1; 300]).await?;
