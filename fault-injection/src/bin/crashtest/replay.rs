@@ -66,13 +66,14 @@ fn find(settings: &Settings, address: &Address) -> Result<(Subject, Run<Subject>
     }
     let operations: Vec<Operation> = match &address.kept {
         Some(kept) => kept.iter().filter_map(|&at| round.operations.get(at).cloned()).collect(),
-        None => round.operations,
+        None => round.operations.clone(),
     };
-    let start = if address.fresh {
-        Start { base: subject.disk().blank(), state: None, serial: 0 }
+    let (run, _) = if address.fresh {
+        let start = Start { base: subject.disk().blank(), state: None, serial: 0 };
+        run_operations(&subject, &start, &operations)
     } else {
-        round.start
+        // With what the crash before left open.
+        round.again(&subject, &operations)
     };
-    let (run, _) = run_operations(&subject, &start, &operations);
     Ok((subject, run))
 }
