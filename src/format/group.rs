@@ -96,6 +96,21 @@ impl GroupHeader {
         group.write_u32_le_at(OFFSETOF_CHECKSUM, checksum);
     }
 
+    /// Makes the group that begins with `front` one that never counts, whatever is written over the rest of it. It still
+    /// [resembles](Self::resemblance) a group.
+    pub fn void(front: &mut [u8]) {
+        if front.len() >= GROUP_HEADER_BYTES {
+            front.write_u32_le_at(OFFSETOF_LENGTH, 0);
+        }
+    }
+
+    /// The position that bytes claim which begin like a group; `None` when they do not.
+    #[must_use]
+    pub fn claimed_position(front: &[u8]) -> Option<u64> {
+        let begins = front.len() >= GROUP_HEADER_BYTES && front.read_u32_le_at(OFFSETOF_MAGIC) == MAGIC;
+        begins.then(|| front.read_u64_le_at(OFFSETOF_POSITION))
+    }
+
     fn checksum(store: &StoreId, group: &[u8]) -> u32 {
         crc32c::crc32c_append(crc32c::crc32c(store), group)
     }

@@ -209,11 +209,29 @@ impl Journal {
         if self.space.forget_permits(ring_used) != ring_used {
             return Err(Error::Internal("the journal is larger than its ring"));
         }
+        if scan.torn.is_some() && !scan.groups.is_empty() {
+            self.void_torn_tail(scan.end_position)?;
+        }
         self.write_snapshot(superblocks, snapshot)?;
         if !scan.groups.is_empty() && superblocks.current().sequence == found {
             superblocks.publish(&self.port, |_| {})?;
         }
         self.begin_epoch(superblocks, scan.groups.last())
+    }
+
+    /// Settles that the group whose pieces are at `position` does not count.
+    ///
+    /// The last group is about to be written over these pieces, under the next epoch. Cut off, that write could complete
+    /// what it lies over. Then the group in front of it would no longer be the last one, and would go in place on the next
+    /// opening, although the images that its deltas need are behind the tail by now. One sector is written, so that
+    /// nothing is completed by this write either.
+    fn void_torn_tail(&self, position: u64) -> Result<()> {
+        let sector_bytes = self.port.geometry().sector_bytes;
+        let mut ring = Ring::new(&self.port, &self.layout);
+        let mut front = ring.read(position, u64::from(sector_bytes))?;
+        GroupHeader::void(&mut front);
+        ring.write(position, &front)?;
+        self.port.flush()
     }
 
     /// Opens a new epoch. The last group of the old one, if any, is taken along.

@@ -114,6 +114,7 @@ pub fn scan_journal(port: &Port, superblock: &Superblock) -> Result<JournalScan>
     }
     let mut torn = looks_begun(&mut ring, superblock, position, expected)?;
     if superblock.state == crate::format::StoreState::Open || torn {
+        refuse_newer_group(&mut ring, superblock, position)?;
         let mut ahead = position + granule;
         while ahead < ring_end {
             // Overlapping claims of large groups are no accident: reading them all would take for ever.
@@ -133,6 +134,8 @@ pub fn scan_journal(port: &Port, superblock: &Superblock) -> Result<JournalScan>
                     return Err(Error::corrupt(Structure::JournalGroup, offset, reason));
                 }
                 torn = true;
+            } else {
+                refuse_newer_group(&mut ring, superblock, ahead)?;
             }
             ahead += granule;
         }
@@ -151,17 +154,57 @@ fn read_group(
     let layout = &superblock.layout;
     let granule = layout.ring_granule_bytes();
     let front = ring.read(position, u64::from(granule))?;
-    let Some(header) = GroupHeader::peek(&front, position, layout.ring_bytes()) else {
-        return Ok(None);
-    };
-    let padded = header.padded_bytes(granule);
+    match GroupHeader::peek(&front, position, layout.ring_bytes()) {
+        Some(header) if header.epoch == superblock.epoch && header.padded_bytes(granule) <= room => {
+            read_whole(ring, superblock, header)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The group that a header promises, if all of it is there.
+fn read_whole(
+    ring: &mut Ring<'_>,
+    superblock: &Superblock,
+    header: GroupHeader,
+) -> Result<Option<ScannedGroup>> {
+    let layout = &superblock.layout;
+    let padded = header.padded_bytes(layout.ring_granule_bytes());
     // No group is larger than half the ring; recovery counts on it.
-    if header.epoch != superblock.epoch || padded > room || padded > layout.ring_bytes() / 2 {
+    if padded > layout.ring_bytes() / 2 {
         return Ok(None);
     }
-    let bytes = ring.read(position, padded)?;
-    let offset = ring.offset(position);
+    let bytes = ring.read(header.position, padded)?;
+    let offset = ring.offset(header.position);
     Ok(header.verify(&superblock.store_id, &bytes).then_some(ScannedGroup { header, bytes, offset }))
+}
+
+/// Refuses a superblock that is older than a group in the place of `position`.
+///
+/// A lap begins only where the tail of a durable superblock, in both copies, has left room for it; and an epoch is the
+/// sequence of one. When neither copy knows of that, newer ones were lost, and what they stood for cannot be told.
+fn refuse_newer_group(ring: &mut Ring<'_>, superblock: &Superblock, position: u64) -> Result<()> {
+    let layout = &superblock.layout;
+    let ring_bytes = layout.ring_bytes();
+    let front = ring.read(position, u64::from(layout.ring_granule_bytes()))?;
+    let Some(claimed) = GroupHeader::claimed_position(&front) else { return Ok(()) };
+    if claimed % ring_bytes != position % ring_bytes {
+        return Ok(());
+    }
+    let Some(header) = GroupHeader::peek(&front, claimed, ring_bytes) else { return Ok(()) };
+    let later_lap = claimed >= superblock.tail_position + ring_bytes;
+    // The other copy has a sequence that is higher by one, at most.
+    let later_epoch = header.epoch > superblock.sequence + 1;
+    if !(later_lap || later_epoch) {
+        return Ok(());
+    }
+    match read_whole(ring, superblock, header)? {
+        Some(group) => {
+            let reason = "newer than both copies of the superblock: the ones that belong to it were lost";
+            Err(Error::corrupt(Structure::JournalGroup, group.offset, reason))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Whether the bytes at `position` are the beginning of a group of this epoch, perhaps with damage in its header.

@@ -77,13 +77,10 @@ impl<'a> Ring<'a> {
         let position = self.position(at);
         let length = index(u32_at(from, 8).into());
         let padded = length.next_multiple_of(index(self.superblock.granule));
-        if !from.starts_with(MAGIC)
-            || u64_at(from, 16) != self.superblock.epoch
+        if u64_at(from, 16) != self.superblock.epoch
             || u64_at(from, 24) != position
-            || length < HEADER
-            || padded > from.len().min(self.bytes.len() / 2)
-            || crc_of(&[&self.superblock.store_id, MAGIC, &[0; 4], part(from, 8, padded - 8)])
-                != u32_at(from, 4)
+            || padded > from.len()
+            || !self.is_sealed(from)
         {
             return Ok(None);
         }
@@ -102,6 +99,28 @@ impl<'a> Ring<'a> {
         }
         let updates = u32_at(from, 48);
         Ok(Some(Group { at, length, padded, first_lsn, last_lsn, durable_lsn, updates }))
+    }
+
+    /// Whether these bytes begin with a group that is whole, of any epoch and lap.
+    fn is_sealed(&self, from: &[u8]) -> bool {
+        let length = index(u32_at(from, 8).into());
+        let padded = length.next_multiple_of(index(self.superblock.granule));
+        from.starts_with(MAGIC)
+            && length >= HEADER
+            && padded <= self.bytes.len() / 2
+            && crc_of(&[&self.superblock.store_id, MAGIC, &[0; 4], part(from, 8, padded - 8)])
+                == u32_at(from, 4)
+    }
+
+    /// Whether a whole group lies here that was written under a later superblock.
+    fn is_newer(&self, at: usize) -> bool {
+        let from = rest(&self.bytes, at);
+        let position = u64_at(from, 24);
+        let ring = self.superblock.ring_bytes;
+        let in_place = position % ring == self.position(at) % ring;
+        let later = position >= self.position(0) + ring || u64_at(from, 16) > self.superblock.sequence + 1;
+        // It may lie across the tail, which no group of this lap does.
+        in_place && later && self.is_sealed(&[from, part(&self.bytes, 0, at)].concat())
     }
 
     /// Whether a group begins here, with damage in one field of its header at most. A leftover of an earlier lap differs
@@ -137,6 +156,10 @@ impl<'a> Ring<'a> {
             scan.durable_lsn = scan.durable_lsn.max(group.durable_lsn);
             scan.groups.push(group);
             end += group.padded;
+        }
+        let granule = index(self.superblock.granule);
+        if let Some(newer) = (end..self.bytes.len()).step_by(granule).find(|&at| self.is_newer(at)) {
+            return Err(self.damaged(newer));
         }
         let behind = self.behind(end, &scan)?;
         if behind

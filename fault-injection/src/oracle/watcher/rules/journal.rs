@@ -42,7 +42,7 @@ impl Store {
             return Breach::because("ring", message);
         }
         let flight = match self.flight.take() {
-            None if write.cut_short => return Ok(false),
+            None if write.cut_short || self.voids_torn_tail(views, write)? => return Ok(false),
             None => self.new_flight(views, write, watched)?,
             Some(mut flight) => {
                 let goes_on = start == 0 && (flight.bytes.len() + write.data.len()) as u64 <= flight.padded;
@@ -68,6 +68,20 @@ impl Store {
             flight.group = Some(group);
         }
         Ok(true)
+    }
+
+    /// Whether a write does nothing but give the group that is begun at the end of the journal a length of zero: in one
+    /// sector, so that it completes nothing.
+    fn voids_torn_tail(&self, views: &Views, write: &Write<'_>) -> Result<bool, Breach> {
+        let sector_bytes = self.layout.sector_bytes() as usize;
+        let seen = Version::read(&views.seen, self.in_force()?.superblock.clone());
+        let place = self.layout.ring_offset() + seen.end % self.layout.ring_bytes();
+        if write.data.len() != sector_bytes || write.offset != place {
+            return Ok(false);
+        }
+        let mut front = views.seen.get(place, write.data.len() as u64).unwrap_or(&[]).to_vec();
+        GroupHeader::void(&mut front);
+        Ok(front == write.data)
     }
 
     /// Where a group begins: judges its header.
