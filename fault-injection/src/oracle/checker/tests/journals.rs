@@ -125,10 +125,18 @@ fn groups_that_follow_or_do_not() {
     epoch.superblock.epoch += 1;
     epoch.write_group(end(&whole), &next(&whole));
     assert_eq!(epoch.examine().unwrap().last_lsn, whole.last_lsn);
-    // Of another lap, with new LSNs and with old ones.
-    let mut lap = written(|_| ());
-    let position = end(&whole) + whole.shape.ring_bytes;
-    lap.change_group(end(&whole), 24, &position.to_le_bytes());
+    // Only a superblock with a later tail, or sequence, makes room for those of later laps and epochs.
+    let newer = |at: usize, field: u64| {
+        let mut newer = written(|_| ());
+        newer.change_group(end(&whole), at, &field.to_le_bytes());
+        newer
+    };
+    let lost = Err(Flaw::Damaged { what: "group", offset });
+    assert_eq!(newer(24, end(&whole) + whole.shape.ring_bytes).examine(), lost);
+    assert_eq!(newer(16, whole.sequence + 2).examine(), lost);
+    assert_eq!(newer(16, whole.sequence + 1).examine().unwrap().last_lsn, whole.last_lsn);
+    // Of another place, with new LSNs and with old ones.
+    let mut lap = newer(24, end(&whole) + 512);
     assert!(lap.examine().unwrap().torn.is_some());
     lap.change_group(end(&whole), 32, &whole.last_lsn.to_le_bytes());
     lap.change_group(end(&whole), 40, &[0; 8]);
