@@ -744,3 +744,31 @@ fn questions_end_when_no_block_stays_in_memory() {
         }
     });
 }
+
+/// Its place is given out again after the region's head was read anew.
+#[test]
+fn the_handle_of_an_aborted_item_stays_stale_when_nothing_stays_in_memory() {
+    in_time(30, async {
+        let mut bed = Bed::small().await;
+        bed.options = bed.options.clone().loaded_bytes(0);
+        bed.close_and_open().await;
+        let kept = bed.alloc(100).await.unwrap();
+        let mut aborted = Vec::new();
+        for _ in 0..3 {
+            let mut txn = bed.store.begin();
+            aborted.push(txn.alloc(100).await.unwrap());
+            drop(txn);
+            // Another role's segment drives the region out of memory.
+            let page = bed.alloc(PAGE).await.unwrap();
+            bed.free(&page).await.unwrap();
+        }
+        let item = bed.alloc(100).await.unwrap();
+        for stale in &aborted {
+            assert_eq!(stale.offset, item.offset);
+            assert_ne!(stale, &item);
+            assert!(bed.free(stale).await.is_err());
+        }
+        bed.free_all([kept, item]).await;
+        bed.verify().await;
+    });
+}

@@ -294,6 +294,13 @@ impl ItemMark {
         if count + 1 < 1 << COUNT_BITS { count + 1 } else { 1 }
     }
 
+    /// How many times [`next_count`](Self::next_count) leads from one count to a later one.
+    #[must_use]
+    pub const fn lives_between(earlier: u16, later: u16) -> u16 {
+        // Zero is only before the first one.
+        if later >= earlier { later - earlier } else { later + (1 << COUNT_BITS) - 1 - earlier }
+    }
+
     /// The generation of an item's handle: the lower bits of its region's, and its count.
     #[must_use]
     pub const fn generation(region: u32, count: u16) -> u32 {

@@ -135,6 +135,7 @@ impl Space {
             && let Some(region) = slab.regions.get_mut(&region).filter(|region| !region.is_loaded())
         {
             region.load(head)?;
+            region.advance(segment.item_lead);
         }
         Ok(())
     }
@@ -179,7 +180,7 @@ impl Space {
     pub(super) fn drop_content(&mut self, number: u32) {
         let Some(segment) = self.segment_mut(number) else { return };
         let content = std::mem::take(&mut segment.content);
-        let (mut open_kinds, mut run) = (BTreeSet::new(), None);
+        let (mut open_kinds, mut run, mut lead) = (BTreeSet::new(), None, 0);
         let longest = match &content {
             Content::Buddy(map) => {
                 run = Some(longest_run(map));
@@ -194,6 +195,7 @@ impl Space {
                     self.index.set_open(kind, (number, place), false);
                 }
                 let open = slab.regions.values().filter(|region| region.has_room());
+                lead = slab.regions.values().map(Region::lead).max().unwrap_or(0);
                 open_kinds = open.map(|region| (region.layout.class(), region.layout.tagged())).collect();
                 None
             }
@@ -202,6 +204,7 @@ impl Space {
         if let Some(segment) = self.segment_mut(number) {
             segment.known_longest = longest;
             segment.known_run = run;
+            segment.item_lead = segment.item_lead.max(lead);
             segment.known_open = matches!(content, Content::Slab(_)).then_some(open_kinds);
         }
         self.reindex_content(number);

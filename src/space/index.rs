@@ -104,7 +104,17 @@ impl Space {
     }
 
     /// Brings the index in step with a segment whose pages, state or content changed.
+    #[inline]
     pub(super) fn reindex(&mut self, number: u32) {
+        let Some(segment) = self.segment(number) else { return };
+        // Most changes leave a segment as empty or as much in use as it was.
+        let listed = segment.listed_empty == segment.is_empty();
+        if !listed || matches!(segment.content, Content::Buddy(_)) {
+            self.reindex_changed(number);
+        }
+    }
+
+    fn reindex_changed(&mut self, number: u32) {
         let usable = !self.layout().usable_range(number).is_empty();
         let Some(segment) = self.segment_mut(number) else { return };
         let empty = usable && segment.is_empty();

@@ -49,6 +49,9 @@ pub struct Segment {
     pub known_run: Option<u32>,
     /// Kinds of items of which some can be had, from when the regions were dropped.
     pub(super) known_open: Option<BTreeSet<ItemKind>>,
+    /// By how many lives a place for an item was ahead of the journal when regions were dropped, at most: handles of
+    /// aborted transactions match no later item.
+    pub(super) item_lead: u16,
     /// It is in the list of empty segments.
     pub(super) listed_empty: bool,
 }
@@ -56,6 +59,7 @@ pub struct Segment {
 impl Segment {
     /// Whether nothing at all is in it.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.record.used_pages == 0
             && self.reserved_pages == 0

@@ -104,6 +104,28 @@ impl Region {
         Ok(())
     }
 
+    /// Lets the free places of a head that was just read count on from `lead` lives after what it says.
+    pub(super) fn advance(&mut self, lead: u16) {
+        for index in 0..self.layout.capacity() {
+            if self.is_used(index) == Some(false)
+                && let Some(head) = &mut self.head
+                && let Some(count) = head.counts.get_mut(usize::from(index))
+            {
+                *count = (0..lead).fold(*count, |count, _| ItemMark::next_count(count));
+            }
+        }
+    }
+
+    /// By how many lives a place is ahead of what the head says, at most: it was given out, and nothing came of it.
+    pub(super) fn lead(&self) -> u16 {
+        let Some(head) = &self.head else { return 0 };
+        let leads = (0..).zip(&head.counts).map(|(index, &count)| {
+            let said = self.mark_in(&head.bytes, index).count;
+            ItemMark::lives_between(said, count)
+        });
+        leads.max().unwrap_or(0)
+    }
+
     fn take_head(&mut self, bytes: Vec<u8>) {
         let capacity = self.layout.capacity();
         let mut available = vec![0_u64; usize::from(capacity).div_ceil(64)].into_boxed_slice();

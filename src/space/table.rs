@@ -131,6 +131,7 @@ impl Space {
 
     /// Where everything lies.
     #[must_use]
+    #[inline]
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
@@ -177,10 +178,12 @@ impl Space {
 
     /// A segment below the frontier.
     #[must_use]
+    #[inline]
     pub fn segment(&self, number: u32) -> Option<&Segment> {
         self.segments.get(number.checked_sub(self.first)? as usize)
     }
 
+    #[inline]
     pub(super) fn segment_mut(&mut self, number: u32) -> Option<&mut Segment> {
         self.segments.get_mut(number.checked_sub(self.first)? as usize)
     }

@@ -21,6 +21,7 @@
 //! | `one-group` | one group is in flight at a time |
 //! | `group` | it is whole, of this epoch or taken along to the next, right behind the last durable one |
 //! | `lsn` | LSNs grow, also beyond those of a dropped tail; a group that is taken along keeps its own |
+//! | `torn-tail` | no group is taken along over pieces of a dropped one that it may complete |
 //! | `durable-mark` | no group says that more was durable than was flushed when it was issued |
 //! | `claim` | space is handed out, or discarded, when it is free as of the durable groups |
 //! | `direct` | no direct write touches a block that a group at or behind the tail of either copy changes |
@@ -52,7 +53,7 @@ use self::views::Views;
 use crate::disk::{CowBase, Event, Trace};
 
 /// The names of all rules.
-pub const RULES: [&str; 21] = [
+pub const RULES: [&str; 22] = [
     "acknowledgement",
     "in-place",
     "noted",
@@ -66,6 +67,7 @@ pub const RULES: [&str; 21] = [
     "one-group",
     "group",
     "lsn",
+    "torn-tail",
     "durable-mark",
     "claim",
     "direct",

@@ -145,6 +145,7 @@ impl Space {
     }
 
     /// Counts reserved pages of a segment.
+    #[inline]
     pub(super) fn hold_pages(&mut self, number: u32, before: u32, after: u32) {
         let page_bytes = u64::from(self.layout().page_bytes());
         let held = |pages: u32| Held { reserved: u64::from(pages) * page_bytes, pending: 0 };
@@ -166,6 +167,7 @@ impl Space {
     }
 
     /// Makes pages available again.
+    #[inline]
     pub(super) fn give_pages(&mut self, number: u32, page: u32, pages: u32) {
         let Some(segment) = self.segment_mut(number) else { return };
         let given = match &mut segment.content {
@@ -177,10 +179,16 @@ impl Space {
     }
 
     /// The reservation of a run that was just taken.
+    #[inline]
     pub(super) fn reserved_run(&mut self, number: u32, page: u32, pages: u32, kind: HeaderKind) -> Reserve {
-        self.hold_pages(number, 0, pages);
-        self.touch(number);
-        let generation = self.segment_mut(number).map_or(1, super::Segment::next_generation);
+        self.clock += 1;
+        let (clock, bytes) = (self.clock, u64::from(pages) * u64::from(self.layout().page_bytes()));
+        let Some(segment) = self.segment_mut(number) else { return Reserve::Full };
+        segment.reserved_pages += pages;
+        segment.last_used = clock;
+        let generation = segment.next_generation();
+        self.counters.reserved_bytes += bytes;
+        self.reindex(number);
         Reserve::Reserved(Reservation {
             place: Place::Run { segment: number, page, pages, kind },
             generation,

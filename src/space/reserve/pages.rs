@@ -31,10 +31,11 @@ impl Space {
             Some(Exactly { segment, page: 0 })
         });
         let near = near.filter(|_| align <= 1).and_then(|near| self.fit_near(near, pages));
-        let fit = near.or_else(|| self.fit(pages, align));
-        if let Some((number, page)) = fit
-            && self.runs.take(number, page, pages)
-        {
+        let taken = match near {
+            Some((number, page)) => self.runs.take(number, page, pages).then_some((number, page)),
+            None => self.take_fit(pages, align),
+        };
+        if let Some((number, page)) = taken {
             if let Some(group) = request.group {
                 self.remember_group(group, number);
             }
@@ -67,9 +68,12 @@ impl Space {
         self.index.cold_extent.from(class).find_map(|segments| segments.iter().find(may)).copied()
     }
 
-    fn fit(&self, pages: u32, align: u32) -> Option<(u32, u32)> {
-        let fit = if align <= 1 { self.runs.best_fit(pages) } else { self.runs.aligned_fit(pages, align) };
-        fit.map(|fit| (fit.segment, fit.page))
+    fn take_fit(&mut self, pages: u32, align: u32) -> Option<(u32, u32)> {
+        if align <= 1 {
+            return self.runs.take_best(pages);
+        }
+        let fit = self.runs.aligned_fit(pages, align)?;
+        self.runs.take(fit.segment, fit.page, pages).then_some((fit.segment, fit.page))
     }
 
     /// At this very place, or where it fits best in the same segment.

@@ -113,6 +113,24 @@ impl RunIndex {
         ample.or_else(|| self.runs(pages).find_map(within))
     }
 
+    /// Marks `pages` pages of the [best fit](Self::best_fit) for them as used, and returns segment and first page: short
+    /// stretches come from the beginning of a run and long ones from its end, so that each kind has its own kind beside
+    /// it.
+    #[inline]
+    pub fn take_best(&mut self, pages: u32) -> Option<(u32, u32)> {
+        let fit = self.best_fit(pages)?;
+        let map = self.segments.map_mut(fit.segment)?;
+        let before = map.short_lengths();
+        let page = map.take_of(fit.page, fit.len, pages);
+        let after = map.short_lengths();
+        self.segments.note(fit.segment, before ^ after, after);
+        let rest = fit.len - pages;
+        let left = if page == fit.page { page + pages } else { fit.page };
+        self.remove(fit.segment, &(fit.page..fit.page + fit.len));
+        self.insert(fit.segment, &(left..left + rest));
+        Some((fit.segment, page))
+    }
+
     /// Marks the `pages` pages from `page` on as used. Refused, with false, if the segment is not attached, if there
     /// are none, or if one of them is outside the usable range or in use.
     #[must_use]

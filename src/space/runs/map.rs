@@ -211,6 +211,19 @@ impl RunMap {
         Some(start..end)
     }
 
+    /// Marks `pages` pages of a run as used: its last ones for a long stretch, else its first ones. Returns the first
+    /// of them. The run is one that the index has, and is long enough.
+    #[inline]
+    pub(super) fn take_of(&mut self, start: u32, len: u32, pages: u32) -> u32 {
+        let rest = len - pages;
+        let (page, left) = if pages >= LONG { (start + rest, start) } else { (start, start + pages) };
+        self.flip(&(page..page + pages));
+        self.free -= pages;
+        self.remove(start, len);
+        self.insert(left, rest);
+        page
+    }
+
     /// Marks the `pages` pages from `page` on as free, and returns the run that they are now part of. Refused, with
     /// nothing, if there are none, or if one of them is outside the usable range or free.
     #[inline]

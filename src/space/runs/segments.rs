@@ -136,6 +136,13 @@ impl Segments {
     /// `has` names those that it has.
     #[inline]
     pub(super) fn note(&mut self, segment: u32, changed: u64, has: u64) {
+        // Most changes bring no length and take none away.
+        if changed != 0 {
+            self.note_changed(segment, changed, has);
+        }
+    }
+
+    fn note_changed(&mut self, segment: u32, changed: u64, has: u64) {
         for len in ones(changed) {
             if has & bit(len) == 0 {
                 self.remove(segment, len);
@@ -165,20 +172,23 @@ impl Segments {
     }
 
     fn remove(&mut self, segment: u32, len: u32) {
-        self.clear(segment, len);
+        let rest = self.clear(segment, len);
         if self.first[len as usize] == segment {
-            let lowest = self.lowest(len);
+            // The group of the lowest segment is the lowest one that has any.
+            let near = (rest != 0).then(|| (segment & !(FANOUT - 1)) + rest.trailing_zeros());
+            let lowest = near.or_else(|| self.lowest(len));
             self.first[len as usize] = lowest.unwrap_or(u32::MAX);
             self.lengths &= !(u64::from(lowest.is_none()) << len);
         }
     }
 
-    fn clear(&mut self, segment: u32, len: u32) {
+    /// The row of the segment's group after that.
+    fn clear(&mut self, segment: u32, len: u32) -> u64 {
         let (group, _) = locate(segment);
         if let Some(rows) = self.groups[group].as_mut().map(|group| &mut group.rows) {
             *rows.row_mut(len) &= !bit(segment);
             if rows.row(len) != 0 {
-                return;
+                return rows.row(len);
             }
         }
         let mut child = segment >> FANOUT_ORDER;
@@ -186,10 +196,11 @@ impl Segments {
             let row = level[(child >> FANOUT_ORDER) as usize].row_mut(len);
             *row &= !bit(child);
             if *row != 0 {
-                return;
+                return 0;
             }
             child >>= FANOUT_ORDER;
         }
+        0
     }
 
     fn lowest(&self, len: u32) -> Option<u32> {

@@ -170,7 +170,7 @@ enum Step {
         page: u32,
         pages: u32,
     },
-    /// Best fit, and then that many pages from the start of it.
+    /// Best fit, and then that many pages of it.
     Fit {
         pages: u32,
     },
@@ -229,8 +229,12 @@ fn apply(index: &mut RunIndex, model: &mut Model, step: &Step) {
             let best = runs.iter().find(|run| pages > 0 && run.0 >= pages);
             let best = best.map(|&(len, segment, page)| Fit { segment, page, len });
             assert_eq!(index.best_fit(pages), best);
-            if let Some(Fit { segment, page, .. }) = best {
-                assert!(index.take(segment, page, pages) && model.set(segment, page, pages, false));
+            let end = |fit: &Fit| fit.page + fit.len;
+            let page = |fit: &Fit| if pages >= LONG { end(fit) - pages } else { fit.page };
+            let place = best.map(|fit| (fit.segment, page(&fit)));
+            assert_eq!(index.take_best(pages), place);
+            if let Some((segment, page)) = place {
+                assert!(model.set(segment, page, pages, false));
             }
         }
         Step::Free { segment, page, skip, pages } => {

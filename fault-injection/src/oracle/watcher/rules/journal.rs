@@ -1,6 +1,6 @@
 //! The rules of the journal: groups in the ring.
 
-use freehold::format::GroupHeader;
+use freehold::format::{GROUP_HEADER_BYTES, GroupHeader};
 
 use super::super::Watched;
 use super::super::store::{Group, Version};
@@ -133,6 +133,16 @@ impl Store {
         if last != Some((header.first_lsn, header.transactions)) {
             let message = format!("LSN {} is taken along, the last group is {last:?}", header.first_lsn);
             return Breach::because("lsn", message);
+        }
+        // Whatever reaches the medium of this write must not complete a group that was dropped.
+        let layout = &seen.superblock.layout;
+        let place = layout.ring_offset() + seen.end % layout.ring_bytes();
+        let front = views.medium.get(place, GROUP_HEADER_BYTES as u64).unwrap_or(&[]);
+        let dropped = GroupHeader::peek(front, seen.end, layout.ring_bytes());
+        if let Some(dropped) = dropped.filter(|dropped| dropped.epoch == seen.superblock.epoch) {
+            let message =
+                format!("over pieces of the group with LSN {}, which was dropped", dropped.first_lsn);
+            return Breach::because("torn-tail", message);
         }
         Self::marks(header, version.superblock.tail_lsn)
     }

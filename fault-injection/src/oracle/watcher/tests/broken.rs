@@ -222,6 +222,31 @@ fn a_mark_that_says_too_much() {
 }
 
 #[test]
+fn a_dropped_group_that_may_be_completed() {
+    let mut bench = Bench::new();
+    bench.format().unwrap();
+    bench.open().unwrap();
+    bench.put(None, 10).unwrap();
+    bench.put(None, 20).unwrap();
+    let events = bench.disk.trace().events().to_vec();
+    let last = events.iter().rev().find(|event| is(Purpose::Journal)(event));
+    let Some(Event::Write { offset, data, .. }) = last else { panic!("{last:?}") };
+    assert!(data.len() > 512);
+    let mut image = bench.disk.image().to_vec();
+    image[usize::try_from(*offset).unwrap() + 512] ^= 1;
+    bench.disk = Arc::new(SimDisk::new(Arc::new(CowBase::new(image.into(), 512)), 512, 512));
+    bench.open().unwrap();
+    let mut events = bench.disk.trace().events().to_vec();
+    assert_eq!(bench.watch(&trace_of(&events)).unwrap().restated, 1);
+
+    let voiding = nth(&events, 0, is(Purpose::Journal));
+    events.remove(voiding);
+    let broken = bench.watch(&trace_of(&events)).unwrap_err();
+    let group = nth(&events, 0, is(Purpose::Journal));
+    assert_eq!((broken.rule, broken.event), ("torn-tail", group), "{broken}");
+}
+
+#[test]
 fn space_handed_out_too_early() {
     breaks("claim", |events| {
         let claim = nth(events, 4, |event| matches!(event, Event::Claim { .. }));
