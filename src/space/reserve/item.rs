@@ -53,6 +53,7 @@ impl Space {
         let Some(region) = slab.free.pop_first() else { return Reserve::Full };
         slab.regions.insert(region, Region::new(layout, generation));
         self.grown = true;
+        self.reindex_region(number, region, (layout.class(), layout.tagged()));
         self.take_item(number, region)
     }
 
@@ -90,18 +91,25 @@ impl Space {
         let region = slab.regions.get_mut(&place)?;
         let kind = (region.layout.class(), region.layout.tagged());
         let (before, was_busy, was_open) = (region.held(region_bytes), !region.is_idle(), region.is_open());
+        let had_room = region.has_room();
         let result = change(region);
         let (after, is_busy, is_open) = (region.held(region_bytes), !region.is_idle(), region.is_open());
-        if region.is_gone() {
+        let gone = region.is_gone();
+        let relist = gone || region.has_room() != had_room;
+        if gone {
             slab.regions.remove(&place);
             slab.free.insert(place);
         }
-        slab.count_open(kind.0, was_open, is_open);
+        if was_open != is_open {
+            slab.count_open(kind.0, was_open, is_open);
+        }
         // Reserved and pending items keep their segment from being dropped, and from being taken by another role.
         let pages = |busy: bool| if busy { region_pages } else { 0 };
         segment.reserved_pages = (segment.reserved_pages + pages(is_busy)).saturating_sub(pages(was_busy));
         self.counters.count_held(before, after);
-        self.reindex_region(number, place, kind);
+        if relist {
+            self.reindex_region(number, place, kind);
+        }
         self.reindex(number);
         Some(result)
     }
