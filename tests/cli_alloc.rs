@@ -7,72 +7,38 @@
     reason = "a test stops at the first surprise"
 )]
 
-use std::fs;
-use std::io::Write;
-use std::process::{Command, Output, Stdio};
+mod cli;
 
+use std::fs;
+
+use cli::{Place, expect, json, lines, run, stdout};
 use serde_json::Value;
-use tempfile::TempDir;
 
 const PAGE: u64 = 4096;
 const SEGMENT: u64 = 128 << 10;
 
-fn run(args: &[&str]) -> Output {
-    let mut program = Command::new(env!("CARGO_BIN_EXE_freehold"));
-    program.args(args).env("NO_COLOR", "1").stdin(Stdio::null()).output().unwrap()
-}
-
 fn done(args: &[&str]) -> String {
     let output = run(args);
     assert!(output.status.success(), "{args:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
+    stdout(&output)
 }
 
 /// A store of a few segments of 32 pages.
-fn store() -> (TempDir, String) {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("store").to_str().unwrap().to_owned();
+fn store() -> (Place, String) {
+    let place = Place::new();
+    let path = place.text("store");
     let sizes =
         ["--size", "1MiB", "--page-size", "4KiB", "--segment-size", "128KiB", "--journal-size", "64KiB"];
     done(&[&["format", &path], &sizes[..]].concat());
-    (dir, path)
+    (place, path)
 }
 
 /// Runs a script line by line. Each is to be answered with success, or, where the line ends in ` !kind`, with that kind
 /// of error.
 fn script(path: &str, steps: &[impl AsRef<str>]) -> Vec<Value> {
-    let steps: Vec<(&str, Option<&str>)> = steps
-        .iter()
-        .map(|step| match step.as_ref().rsplit_once(" !") {
-            Some((line, kind)) => (line, Some(kind)),
-            None => (step.as_ref(), None),
-        })
-        .collect();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_freehold"))
-        .args(["exec", path])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let text: String = steps.iter().map(|(line, _)| format!("{line}\n")).collect();
-    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-    let answers: Vec<Value> = String::from_utf8(output.stdout)
-        .unwrap()
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    assert_eq!(answers.len(), steps.len(), "{answers:?}");
-    for ((line, kind), answer) in steps.iter().zip(&answers) {
-        assert_eq!(answer["error"].as_str(), *kind, "{line}: {answer}");
-        assert_eq!(answer["ok"], kind.is_none(), "{line}: {answer}");
-        assert_eq!(answer["message"].is_string(), kind.is_some(), "{line}: {answer}");
-        assert_eq!(answer["op"], line.split_whitespace().next().unwrap(), "{answer}");
-    }
-    let failed = steps.iter().any(|(_, kind)| kind.is_some());
-    assert_eq!(output.status.code(), Some(failed.into()));
+    let steps: Vec<(&str, &str)> =
+        steps.iter().map(AsRef::as_ref).map(|step| step.rsplit_once(" !").unwrap_or((step, "ok"))).collect();
+    let answers = expect(path, &steps);
     done(&["check", path]);
     answers
 }
@@ -99,7 +65,7 @@ fn comb(path: &str) -> u64 {
 
 #[test]
 fn options_of_an_allocation() {
-    let (_dir, path) = store();
+    let (_place, path) = store();
     let at = 6 * SEGMENT + 3 * PAGE;
     let answers = script(
         &path,
@@ -135,7 +101,7 @@ fn options_of_an_allocation() {
 
 #[test]
 fn bad_words_are_answered() {
-    let (_dir, path) = store();
+    let (_place, path) = store();
     script(
         &path,
         &[
@@ -174,7 +140,7 @@ fn bad_words_are_answered() {
 
 #[test]
 fn a_name_can_stand_for_several_extents() {
-    let (_dir, path) = store();
+    let (_place, path) = store();
     let free = comb(&path);
     let text: String = (0..3 * PAGE).map(|at| char::from(b'a' + u8::try_from(at % 23).unwrap())).collect();
     let answers = script(
@@ -224,7 +190,7 @@ fn a_name_can_stand_for_several_extents() {
 
 #[test]
 fn a_freed_part_takes_the_name_with_it() {
-    let (_dir, path) = store();
+    let (_place, path) = store();
     comb(&path);
     let answers = script(&path, &["alloc many 12288 max_extents=3", "free many"]);
     // The same runs again: the lowest come first.
@@ -238,7 +204,7 @@ fn a_freed_part_takes_the_name_with_it() {
 
 #[test]
 fn extents_change_their_length_in_place() {
-    let (_dir, path) = store();
+    let (_place, path) = store();
     let answers = script(
         &path,
         &[
@@ -279,7 +245,7 @@ fn stat(path: &str) -> Value {
     let before = fs::read(path).unwrap();
     let report: Value = serde_json::from_str(&done(&["stat", path, "--json"])).unwrap();
     assert!(fs::read(path).unwrap() == before, "looking at a store changed it");
-    let info: Value = serde_json::from_slice(&run(&["info", path, "--json"]).stdout).unwrap();
+    let info = json(&run(&["info", path, "--json"]));
     for key in ["allocated_bytes", "free_bytes"] {
         assert_eq!(report[key], info[key], "{key}");
     }
@@ -304,7 +270,7 @@ fn stat(path: &str) -> Value {
 
 #[test]
 fn free_space_adds_up() {
-    let (_dir, path) = store();
+    let (_place, path) = store();
     let fresh = stat(&path);
     assert_eq!(
         (&fresh["untouched_bytes"], number(&fresh, "largest_run_bytes")),
@@ -322,14 +288,8 @@ fn free_space_adds_up() {
         "areas",
         "crash",
     ];
-    let mut child = Command::new(env!("CARGO_BIN_EXE_freehold"));
-    let output =
-        child.args(["exec", &path]).args(steps.iter().flat_map(|step| ["-c", step])).output().unwrap();
-    let answers: Vec<Value> = String::from_utf8(output.stdout)
-        .unwrap()
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let steps = steps.iter().flat_map(|step| ["-c", step]);
+    let answers = lines(&run(&["exec", &path].into_iter().chain(steps).collect::<Vec<_>>()));
     assert!(answers.len() == 5 && answers.iter().all(|answer| answer["ok"] == true), "{answers:?}");
     let areas = answers[4]["areas"].as_array().unwrap();
     let mixed = stat(&path);
@@ -353,7 +313,7 @@ fn free_space_adds_up() {
 
 #[test]
 fn dust_scores_near_one() {
-    let (_dir, path) = store();
+    let (_place, path) = store();
     let pages = comb(&path);
     let report = stat(&path);
     // Segments have an even number of pages, but the first: no two free pages are next to each other.
@@ -368,7 +328,7 @@ fn dust_scores_near_one() {
 
 #[test]
 fn damage_is_refused() {
-    let (_dir, path) = store();
+    let (_place, path) = store();
     script(&path, &["alloc a 4096"]);
     let mut bytes = fs::read(&path).unwrap();
     // Everything behind the journal and in front of the pages: the metadata.
@@ -378,6 +338,6 @@ fn damage_is_refused() {
     fs::write(&path, &bytes).unwrap();
     let output = run(&["stat", &path, "--json"]);
     assert_eq!(output.status.code(), Some(3), "{output:?}");
-    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let document = json(&output);
     assert!(document["ok"] == false && document["errors"][0]["offset"].is_u64(), "{document}");
 }

@@ -149,15 +149,11 @@ fn rounding(
         report.say(&format!("**{}**", law.name()));
         let head = ["", "rounding", "score", "longest run", "mean free run", "ns a replacement"];
         report.table(&head, &rows);
-        let of = |part: Part<'_>| {
-            let points = |aged: &Aged| {
-                (0_u32..).zip(&aged.samples).map(|(at, sample)| (f64::from(at), part(sample))).collect()
-            };
-            aged.iter().map(points).collect::<Vec<_>>()
-        };
+        let series: Vec<Samples<'_>> =
+            aged.iter().map(|aged| (0_u32..).map(f64::from).zip(&aged.samples).collect()).collect();
         report.picture(
             file,
-            &picture(format!("Fill {}: {}", percent(COMMON_FILL), law.name()), "turnovers", 4096, &of),
+            &picture(format!("Fill {}: {}", percent(COMMON_FILL), law.name()), "turnovers", 4096, &series),
         );
     }
     Ok(())
@@ -190,18 +186,18 @@ fn mebibytes(pages: f64, page_bytes: u64) -> f64 {
     pages * page_bytes as f64 / f64::from(1 << 20)
 }
 
-/// What is shown of a sample.
-type Part<'a> = &'a dyn Fn(&Sample) -> f64;
-
-/// The points of each series.
-type Lines = Vec<Vec<(f64, f64)>>;
+/// The samples of a series, each with its place on the axis.
+type Samples<'a> = Vec<(f64, &'a Sample)>;
 
 /// Three panels: score, longest run and mean free run.
-fn picture(title: String, x: &'static str, page_bytes: u64, series: &dyn Fn(Part<'_>) -> Lines) -> Picture {
-    let panel = |label: &'static str, scale: Scale, part: Part<'_>| Panel {
+fn picture(title: String, x: &'static str, page_bytes: u64, series: &[Samples<'_>]) -> Picture {
+    let panel = |label: &'static str, scale: Scale, part: &dyn Fn(&Sample) -> f64| Panel {
         x: Axis { label: x, scale: Scale::Linear },
         y: Axis { label, scale },
-        series: series(part),
+        series: series
+            .iter()
+            .map(|samples| samples.iter().map(|(at, sample)| (*at, part(sample))).collect())
+            .collect(),
     };
     let panels = vec![
         panel("fragmentation score", Scale::Linear, &|sample| sample.shape.score()),
@@ -331,10 +327,8 @@ fn swing(sizes: &Sizes, scenario: &Scenario, report: &mut Report) -> freehold::R
     let head =
         ["", "rises cut short", "lowest fill reached", "score at the end", "longest run", "mean free run"];
     report.table(&head, &rows);
-    let of = |part: Part<'_>| {
-        let points = |swung: &Swung| swung.samples.iter().map(|(at, sample)| (*at, part(sample))).collect();
-        swung.iter().map(points).collect::<Vec<_>>()
-    };
-    report.picture(scenario.file, &picture(capital, "swings", scenario.page_bytes, &of));
+    let series: Vec<Samples<'_>> =
+        swung.iter().map(|swung| swung.samples.iter().map(|(at, sample)| (*at, sample)).collect()).collect();
+    report.picture(scenario.file, &picture(capital, "swings", scenario.page_bytes, &series));
     Ok(())
 }

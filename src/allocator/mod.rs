@@ -3,6 +3,7 @@
 //! Lock order: `core` comes after the journal's `writer` and before its `state`. It is never held across an `await`, a
 //! checkpoint, or driving.
 
+mod commit;
 mod create;
 mod data;
 mod extent;
@@ -19,6 +20,7 @@ mod stats;
 mod transaction;
 mod validate;
 
+pub use commit::Committed;
 pub use create::{Created, FormatOptions, clear_traces, find_traces};
 pub use data::DataTicket;
 pub use extent::{AllocRequest, Extent, ExtentInfo};
@@ -28,4 +30,4 @@ pub use options::OpenOptions;
 pub(crate) use space_stats::RunCount;
 pub use space_stats::{FreeRuns, RunBucket, SpaceStats};
 pub use stats::{AllocatorStats, RoleStats, SegmentStats};
-pub use transaction::{Committed, Transaction};
+pub use transaction::Transaction;

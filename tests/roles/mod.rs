@@ -9,6 +9,8 @@
     reason = "helpers of tests; none uses all of them"
 )]
 
+pub(crate) mod items;
+
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ use freehold::{AllocRequest, Allocator, Error, Extent, ExtentInfo, FormatOptions
 use futures_util::TryStreamExt;
 
 pub(crate) const PAGE: u64 = 4096;
+/// A segment of [`Bed::small`].
+pub(crate) const SEGMENT: u64 = 64 << 10;
 
 /// What does not change by reopening.
 pub(crate) type Picture = (Vec<ExtentInfo>, [u64; 6], Vec<RoleStats>);
@@ -48,6 +52,15 @@ pub(crate) fn balanced(stats: &AllocatorStats) {
         stats.metadata_bytes,
     ];
     assert_eq!(parts.iter().sum::<u64>(), stats.device_bytes, "{stats:?}");
+}
+
+pub(crate) fn pages(count: u64) -> AllocRequest {
+    AllocRequest::bytes(count * PAGE)
+}
+
+/// Whether a handle was refused because there is no such extent, or no longer.
+pub(crate) fn is_no_extent<T>(result: &Result<T, Error>) -> bool {
+    matches!(result, Err(Error::NotAllocated { .. } | Error::InvalidExtent { .. }))
 }
 
 /// Extents and counters.
@@ -93,7 +106,12 @@ impl Bed {
 
     /// 4 MiB, segments of 16 pages with two regions each.
     pub(crate) async fn small() -> Self {
-        Self::new(4 << 20, 64 << 10, 256 << 10).await
+        Self::new(4 << 20, SEGMENT, 256 << 10).await
+    }
+
+    /// 6 MiB, segments of 64 pages.
+    pub(crate) async fn wide() -> Self {
+        Self::new(6 << 20, 256 << 10, 256 << 10).await
     }
 
     /// Opens a copy of the device as it is now, as after a power cut.
@@ -112,6 +130,15 @@ impl Bed {
     pub(crate) async fn close_and_open(&mut self) {
         self.store.close().await.unwrap();
         self.store = self.options.open_device(self.device.clone()).await.unwrap().0;
+    }
+
+    /// Goes on after one of the two.
+    pub(crate) async fn reopen(&mut self, close: bool) {
+        if close {
+            self.close_and_open().await;
+        } else {
+            self.crash().await;
+        }
     }
 
     /// With no transaction open: device, counters and what a copy of the device says are in step.
@@ -165,11 +192,22 @@ impl Bed {
         self.store.role_stats().into_iter().find(|stats| stats.role == role)
     }
 
-    /// Fills all that is left with extents of one page.
-    pub(crate) async fn fill(&self) -> Vec<Extent> {
+    /// Whatever is done with this handle, the answer is that there is no such extent.
+    pub(crate) async fn refuses(&self, extent: &Extent, what: &str) {
+        let mut txn = self.store.begin();
+        assert!(is_no_extent(&txn.free(extent).await), "free: {what}");
+        assert!(is_no_extent(&txn.resize(extent, PAGE).await), "resize: {what}");
+        assert!(is_no_extent(&txn.write(extent, 0, b"x").await), "write: {what}");
+        assert!(is_no_extent(&self.store.read_at(extent, 0, 1).await), "direct read: {what}");
+        assert!(is_no_extent(&self.store.write_at(extent, 0, b"x").await), "direct write: {what}");
+        txn.commit().await.unwrap();
+    }
+
+    /// Allocates the same until there is no space for it.
+    pub(crate) async fn take_all(&self, request: AllocRequest) -> Vec<Extent> {
         let mut all = Vec::new();
         loop {
-            match self.alloc(AllocRequest::bytes(PAGE)).await {
+            match self.alloc(request).await {
                 Ok(extent) => all.push(extent),
                 Err(Error::NoSpace { .. }) => return all,
                 Err(error) => panic!("{error}"),
@@ -177,15 +215,21 @@ impl Bed {
         }
     }
 
+    /// Fills all that is left with extents of one page.
+    pub(crate) async fn fill(&self) -> Vec<Extent> {
+        self.take_all(pages(1)).await
+    }
+
     /// Takes all whole segments that are free with one allocation each.
     pub(crate) async fn fill_segments(&self) -> Vec<Extent> {
-        let mut all = Vec::new();
-        let segment = self.store.layout().segment_bytes();
-        loop {
-            match self.alloc(AllocRequest::bytes(segment).power_of_two()).await {
-                Ok(extent) => all.push(extent),
-                Err(Error::NoSpace { .. }) => return all,
-                Err(error) => panic!("{error}"),
+        self.take_all(AllocRequest::bytes(self.store.layout().segment_bytes()).power_of_two()).await
+    }
+
+    /// Frees the pages of a segment that `free` names, after the store was filled with single pages.
+    pub(crate) async fn holes(&self, all: &[Extent], segment: u64, free: impl Fn(u64) -> bool) {
+        for extent in all.iter().filter(|extent| self.segment_of(extent) == segment) {
+            if free(extent.offset / PAGE % u64::from(self.store.layout().pages_per_segment())) {
+                self.free(extent).await.unwrap();
             }
         }
     }

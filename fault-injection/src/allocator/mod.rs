@@ -3,6 +3,7 @@
 
 mod compare;
 mod describe;
+pub(crate) mod direct;
 mod injury;
 pub mod model;
 pub mod operation;

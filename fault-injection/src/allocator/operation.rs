@@ -6,10 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use freehold::{AllocRequest, Allocator, Error, ExtentInfo};
 use futures_util::future::join_all;
 
-use super::model::{Effects, State};
-use super::payload;
-use super::plan::{Plan, Resolved, claim, resolve};
-use super::{Live, Subject};
+use super::model::Effects;
+use super::plan::{Plan, Resolved, resolve};
+use super::{Live, Subject, direct};
 use crate::disk::{ErrorCode, Fault, FaultPlan, IoKind, When};
 use crate::executor;
 use crate::harness::{Allowed, Refusal, Session, Step};
@@ -160,10 +159,6 @@ impl Applying<'_> {
         Ok(())
     }
 
-    fn push_direct(&mut self, text: String, state: State) {
-        self.session.push(Step { text, journaled: false }, state);
-    }
-
     pub(super) fn apply(&mut self, operation: &Operation) -> Outcome {
         match operation {
             Operation::Transact(plans) => self.transact(plans),
@@ -277,50 +272,19 @@ impl Applying<'_> {
         Ok(())
     }
 
-    /// A direct write over a page of a live extent, journaled cells and all, then made durable.
-    fn overwrite(&mut self, [pick, page]: [u32; 2]) -> Outcome {
-        let live = self.live()?;
-        let Some(info) = live.get(pick as usize % live.len().max(1)) else { return Ok(()) };
-        let (extent, page_bytes) = (info.extent, self.page_bytes());
-        let page = u64::from(page) % (extent.len / page_bytes).max(1);
-        let index = usize::try_from(page).unwrap_or(0);
-        let tag = self.session.fresh(64);
-        let store = self.store()?;
-        self.session.begin(2);
-        let unsettled = self.session.state()?.unsettled(&extent, index);
-        self.push_direct(format!("page {page} of {} is being written directly", extent.offset), unsettled);
-        let len = payload::part_len(&extent, index, usize::try_from(page_bytes).unwrap_or(0));
-        executor::run(store.write_at(&extent, page * page_bytes, &payload::page(tag, len)))?
-            .map_err(|error| broken("a direct write", &error))?;
-        executor::run(store.sync_data())?.map_err(|error| broken("a flush of data", &error))?;
-        let written = self.session.state()?.overwritten(&extent, index, tag);
-        self.push_direct(format!("page {page} of {} is written directly", extent.offset), written);
-        self.session.acknowledge();
+    fn overwrite(&mut self, place: [u32; 2]) -> Outcome {
+        let page_bytes = self.page_bytes();
+        if direct::overwrite(self.session, place, page_bytes, |what, error| broken(what, &error))? {
+            self.session.acknowledge();
+        }
         Ok(())
     }
 
     /// Allocates until there is no space; the transaction keeps what it got.
     fn fill(&mut self) -> Outcome {
-        let store = self.store()?;
-        self.session.begin(1);
-        let (disk, page_bytes) = (self.session.disk().clone(), self.page_bytes());
-        let mut transaction = store.begin();
-        let mut effects = Effects::default();
-        let len = usize::try_from(page_bytes).unwrap_or(0);
-        let mut pages = 8;
-        while pages > 0 {
-            let tag = self.session.fresh(64);
-            match executor::run(claim(&mut transaction, &disk, pages * page_bytes, tag))? {
-                Ok(extent) => {
-                    let bytes: Vec<u8> = (0..pages).flat_map(|page| payload::page(tag + page, len)).collect();
-                    executor::run(store.write_at(&extent, 0, &bytes))?
-                        .map_err(|error| broken("a direct write", &error))?;
-                    effects.allocated.push((ExtentInfo { extent, owner: tag }, tag));
-                }
-                Err(Error::NoSpace { .. }) => pages /= 2,
-                Err(error) => return Err(broken("an allocation", &error)),
-            }
-        }
+        let (store, page_bytes) = (self.store()?, self.page_bytes());
+        let (transaction, mut effects) =
+            direct::fill(self.session, page_bytes, |what, error| broken(what, &error))?;
         // Whoever is refused has changed nothing, and a full store can still commit.
         let stats = store.stats();
         let mut another = store.begin();

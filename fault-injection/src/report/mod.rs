@@ -25,6 +25,7 @@ mod tests;
 mod timeline;
 mod verdict;
 
+pub use number::count;
 pub use page::page;
 
 /// Everything that a page shows. Sections without data are left out.

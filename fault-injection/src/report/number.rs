@@ -16,7 +16,8 @@ fn grouped(digits: &str) -> String {
 }
 
 /// A count with thousands separators.
-pub(super) fn count(number: u64) -> String {
+#[must_use]
+pub fn count(number: u64) -> String {
     grouped(&number.to_string())
 }
 

@@ -1,6 +1,9 @@
 //! Layouts of stores of all sizes: nothing overlaps, bad sizes are named, hostile ones do not panic.
 
 use super::*;
+use crate::device::DeviceGeometry;
+use crate::format::MIN_STORE_BYTES;
+use crate::media::Medium;
 
 fn device(len_bytes: u64, sector_bytes: u32) -> DeviceGeometry {
     DeviceGeometry { len_bytes, sector_bytes, physical_block_bytes: sector_bytes.max(4096) }

@@ -15,7 +15,7 @@ use fault_injection::harness::{
 };
 use fault_injection::oracle::Oracle;
 use fault_injection::report::{
-    ClassCount, MatrixRow, OracleCount, PhaseCount, Report, Sample, TimelinePoint, page,
+    ClassCount, MatrixRow, OracleCount, PhaseCount, Report, Sample, TimelinePoint, count, page,
 };
 
 use crate::campaign::subject;
@@ -145,20 +145,8 @@ fn headline(tally: &Tally) -> Vec<(String, String, String)> {
     ];
     rows.into_iter()
         .filter(|(_, value, _)| *value > 0)
-        .map(|(label, value, meaning)| (label.to_owned(), grouped(value), meaning.to_owned()))
+        .map(|(label, value, meaning)| (label.to_owned(), count(value), meaning.to_owned()))
         .collect()
-}
-
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn class_count(tally: &Tally, class: Class) -> ClassCount {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::Settings;
 use super::sheet::{FAULTS, FaultNumber, Row, Sheet};
+use crate::report::count;
 
 /// What a fault is.
 #[must_use]
@@ -127,18 +128,6 @@ const fn note(fault: FaultNumber) -> &'static str {
     }
 }
 
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 fn line(fault: FaultNumber, row: &Row) -> String {
     if fault == 8 {
         return format!("| F8 | {} | no resize yet | | | | |", title(fault));
@@ -166,7 +155,7 @@ pub fn page(settings: &Settings, sheet: &Sheet) -> String {
             text,
             "\nF16 to F19: every bit of every metadata block, each byte to 0x00 and 0xff, header and length bytes to all \
              values, in three stores of 256 KiB (closed in order, crashed, crashed when idle): {} images.",
-            grouped(images)
+            count(images)
         );
     }
     text.push_str("\n## Notes\n");
@@ -176,8 +165,8 @@ pub fn page(settings: &Settings, sheet: &Sheet) -> String {
             .row(fault)
             .apart
             .iter()
-            .filter(|(_, count)| **count > 0)
-            .map(|(name, count)| format!("{name}: {}", grouped(*count)))
+            .filter(|(_, cases)| **cases > 0)
+            .map(|(name, cases)| format!("{name}: {}", count(*cases)))
             .collect();
         let _ =
             writeln!(text, "{}{}", if apart.is_empty() { "" } else { " Counted apart: " }, with_stop(&apart));

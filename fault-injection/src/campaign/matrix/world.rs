@@ -10,8 +10,8 @@ use futures_util::future::join_all;
 
 use super::trial::Trial;
 use crate::allocator::model::{Effects, State};
-use crate::allocator::plan::{Plan, Resolved, claim, resolve};
-use crate::allocator::{Live, Operation, Subject, payload};
+use crate::allocator::plan::{Plan, Resolved, resolve};
+use crate::allocator::{Live, Operation, Subject, direct, payload};
 use crate::disk::{CowBase, SimDisk};
 use crate::executor;
 use crate::harness::{Allowed, History, Progress, Refusal, Session, Start, Step, Subject as _};
@@ -101,8 +101,7 @@ impl World {
     }
 
     pub(super) fn store(&self) -> Result<Allocator, Stop> {
-        let store = self.session.store.as_ref().map(|live| live.allocator.clone());
-        store.ok_or_else(|| Violation::new(Oracle::Conduct, "the workload has no open store").into())
+        Ok(self.session.open_store()?.allocator.clone())
     }
 
     pub(super) fn acknowledge(&mut self) {
@@ -273,48 +272,18 @@ impl World {
         }
     }
 
-    fn overwrite(&mut self, [pick, page]: [u32; 2]) -> Done {
-        let live: Vec<ExtentInfo> = self.session.state()?.infos().collect();
-        let Some(info) = live.get(pick as usize % live.len().max(1)) else { return Ok(()) };
-        let (extent, page_bytes) = (info.extent, self.page_bytes());
-        let page = u64::from(page) % (extent.len / page_bytes).max(1);
-        let index = usize::try_from(page).unwrap_or(0);
-        let tag = self.session.fresh(64);
-        let store = self.store()?;
-        self.session.begin(2);
-        let step =
-            |text: &str| Step { text: format!("page {page} of {} {text}", extent.offset), journaled: false };
-        let state = self.session.state()?.unsettled(&extent, index);
-        self.session.push(step("is being written directly"), state);
-        let len = payload::part_len(&extent, index, usize::try_from(page_bytes).unwrap_or(0));
-        executor::run(store.write_at(&extent, page * page_bytes, &payload::page(tag, len)))??;
-        executor::run(store.sync_data())??;
-        let state = self.session.state()?.overwritten(&extent, index, tag);
-        self.session.push(step("is written directly"), state);
-        self.acknowledge();
+    fn overwrite(&mut self, place: [u32; 2]) -> Done {
+        let page_bytes = self.page_bytes();
+        if direct::overwrite(&mut self.session, place, page_bytes, |_, error| Stop::Error(error))? {
+            self.acknowledge();
+        }
         Ok(())
     }
 
     fn fill(&mut self) -> Done {
-        let store = self.store()?;
-        self.session.begin(1);
-        let (disk, page_bytes) = (Arc::clone(self.disk()), self.page_bytes());
-        let mut transaction = store.begin();
-        let mut effects = Effects::default();
-        let len = usize::try_from(page_bytes).unwrap_or(0);
-        let mut pages = 8;
-        while pages > 0 {
-            let tag = self.session.fresh(64);
-            match executor::run(claim(&mut transaction, &disk, pages * page_bytes, tag))? {
-                Ok(extent) => {
-                    let bytes: Vec<u8> = (0..pages).flat_map(|page| payload::page(tag + page, len)).collect();
-                    executor::run(store.write_at(&extent, 0, &bytes))??;
-                    effects.allocated.push((ExtentInfo { extent, owner: tag }, tag));
-                }
-                Err(Error::NoSpace { .. }) => pages /= 2,
-                Err(error) => return Err(error.into()),
-            }
-        }
+        let page_bytes = self.page_bytes();
+        let (transaction, mut effects) =
+            direct::fill(&mut self.session, page_bytes, |_, error| Stop::Error(error))?;
         match executor::run(transaction.commit())? {
             Ok(committed) => {
                 effects.lsn = committed.lsn;
