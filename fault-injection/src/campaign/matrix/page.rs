@@ -106,7 +106,7 @@ const fn note(fault: FaultNumber) -> &'static str {
             "Each read of opening and listing, answered from each other block of the metadata. The ring of these stores is read in one piece: answered from elsewhere, all of its groups vanish at once unless the witness knows of them; counted apart."
         }
         23 => {
-            "Groups written earlier, at each place of the free part of the ring; and groups with an older epoch, another position, or an LSN that is not new, just behind the end. Recovered: passed over."
+            "Groups written earlier, at each place of the free part of the ring; and groups with an older epoch, another position, or an LSN that is not new, just behind the end. Recovered: passed over. Detected: of a later lap, refused, because only superblocks that are gone can have made room for it."
         }
         24 => {
             "Each sector, block and 16 KiB of a twin with another identity, and of another store, at its own place in ours, one at a time; and a store made over an earlier one, cut at each I/O. As in F20, the last groups may vanish under them."

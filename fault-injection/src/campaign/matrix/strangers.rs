@@ -142,10 +142,19 @@ fn resealed(
         let port = Port::new(Arc::clone(&disk) as Arc<dyn Device>, Arc::new(ManualClock::default()), false);
         let ring = freehold::journal::Ring::new(&port, layout);
         ring.write(scan.end_position, &bytes).map_err(|error| error.to_string())?;
-        // A header with one wrong field looks like one that was damaged, and is reported as a torn tail; nothing is lost.
-        let column = match judge(sample, &disk, Damage::None) {
-            Column::Detected => Column::Recovered,
-            column => column,
+        let column = if header.position >= superblock.tail_position + layout.ring_bytes() {
+            // Only superblocks that are gone can have made room for it.
+            match judge(sample, &disk, Damage::Some) {
+                Column::Recovered => Column::Silent("a group of a later lap was passed over".to_owned()),
+                column => column,
+            }
+        } else {
+            // A header with one wrong field looks like one that was damaged, and is reported as a torn tail; nothing is
+            // lost.
+            match judge(sample, &disk, Damage::None) {
+                Column::Detected => Column::Recovered,
+                column => column,
+            }
         };
         sheet.enter(23, column, || format!("store {}, behind the end: {header:?}", sample.ending.name()));
     }
