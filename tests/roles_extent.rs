@@ -140,7 +140,6 @@ async fn at_a_given_place_or_not_at_all() {
         (pages(12).at(base + 8 * PAGE), "beyond the segment"),
         (pages(2).at(last), "beyond the device"),
         (pages(1).at(slab), "a region"),
-        (pages(1).at(slab + 15 * PAGE), "a free region of a slab"),
         (pages(4).power_of_two().at(base + 4 * PAGE), "taken"),
     ] {
         assert!(matches!(txn.alloc(request).await, Err(Error::NoSpace { .. })), "{what}");

@@ -35,7 +35,7 @@ than 256 MiB). *Fill* is the share of the usable bytes that the blobs need in wh
 for all allocators, whatever they make of it. *Replacement* removes random blobs until the next one has room in bytes, and then
 allocates that one; a *turnover* is as many bytes put as are in the store.
 
-- **Freehold**: as a caller has it, with items in segments of their own.
+- **Freehold**: as a caller has it, with items in regions.
 - **Freehold, pages only**: the smallest blobs too have pages of their own.
 - **buddy, tail given back**: a block of a power of two, of which the pages behind those asked for are free again at once.
 - **buddy, powers of two**: the whole block.";

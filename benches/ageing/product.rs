@@ -112,10 +112,8 @@ impl Store for Product {
 
     fn shape(&self) -> Shape {
         let mut shape = Shape::new(&self.layout);
-        for segment in self.space.runs().attached() {
-            if let Some(map) = self.space.runs().map(segment) {
-                shape.add(map.free_runs());
-            }
+        for map in self.space.run_maps() {
+            shape.add(map.free_runs());
         }
         for segment in self.space.memory_frontier()..self.layout.segment_count() {
             let usable = self.layout.usable_range(segment);

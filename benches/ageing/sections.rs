@@ -86,7 +86,7 @@ fn sustained(
 ) -> freehold::Result<()> {
     report.say(&format!(
         "## Sustained fill\nThe highest fill, in steps of 0.25 %, at which replacement goes on for {} turnovers without a failure, every blob in one piece. A store of \
-         {} GiB with pages of 4 KiB, {} seeds. A segment has one role: the few items of these laws have one of their own, which costs the more the fewer there are; but no blob in one piece lies across two of them unless it has whole ones.",
+         {} GiB with pages of 4 KiB, {} seeds. No blob in one piece lies across two segments unless it has whole ones.",
         sizes.turnovers, sizes.store_bytes >> 30, sizes.seeds
     ));
     let few = layout(sizes.store_bytes, 4096, Some(sizes.store_bytes / FEW))?;

@@ -69,7 +69,12 @@ impl Inner {
         match role {
             Role::Unused => Ok(Vec::new()),
             Role::Buddy | Role::Extent => self.read_runs(number),
-            Role::Slab => self.read_items(number),
+            Role::Slab => {
+                let mut extents = self.read_runs(number)?;
+                extents.extend(self.read_items(number)?);
+                extents.sort_unstable_by_key(|info| info.extent.offset);
+                Ok(extents)
+            }
             Role::Span => {
                 let header = self.read_header(number, 0)?;
                 let found = {
@@ -108,7 +113,7 @@ impl Inner {
             if header.kind == HeaderKind::None || header.pages == 0 {
                 return Err(self.corrupt_header(number, page, "pages in use without a header"));
             }
-            if header.kind != HeaderKind::SpanTail {
+            if !matches!(header.kind, HeaderKind::SpanTail | HeaderKind::Region) {
                 let extent = Extent {
                     offset: layout.page_offset(number, page),
                     len: u64::from(header.pages) * page_bytes,

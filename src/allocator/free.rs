@@ -69,14 +69,11 @@ impl Inner {
         Ok(match &segment.content {
             _ if segment.is_empty() => whole(),
             Content::Buddy(map) => map.free_runs().map(area).collect(),
-            Content::Runs => core
-                .space
-                .runs()
-                .map(number)
-                .map(|map| map.free_runs().map(area).collect())
-                .unwrap_or_default(),
+            Content::Runs | Content::Slab(_) => {
+                core.space.run_map(number).map(|map| map.free_runs().map(area).collect()).unwrap_or_default()
+            }
             Content::Absent => whole(),
-            Content::Slab(_) | Content::Span(_) => Vec::new(),
+            Content::Span(_) => Vec::new(),
         })
     }
 }

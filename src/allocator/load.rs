@@ -152,7 +152,7 @@ impl Inner {
         Ok(())
     }
 
-    /// The regions of a segment, from the headers of those whose pages are in use.
+    /// The regions of a segment, from the headers of the pages in use where one can begin.
     pub(super) fn read_regions(&self, number: u32, used: &[u8]) -> Result<Vec<(u32, Region)>> {
         let layout = self.layout();
         let region_pages = layout.region_pages();
@@ -164,7 +164,10 @@ impl Inner {
                 continue;
             }
             let header = self.read_header(number, page)?;
-            let region = (header.kind == HeaderKind::Region && header.pages == region_pages)
+            if header.kind != HeaderKind::Region {
+                continue;
+            }
+            let region = (header.pages == region_pages)
                 .then(|| RegionSummary::decode(header.owner))
                 .flatten()
                 .and_then(|summary| {

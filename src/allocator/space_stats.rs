@@ -108,7 +108,7 @@ fn score(free: u64, squares: u128, segment: u64) -> f64 {
 
 /// Free space of an open store.
 ///
-/// `run_bytes + unloaded_free_bytes + slab_free_bytes = free_bytes`.
+/// `run_bytes + unloaded_free_bytes + free_item_bytes = free_bytes`.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -120,8 +120,8 @@ pub struct SpaceStats {
     pub runs: FreeRuns,
     /// Free in segments whose bitmaps are not in memory.
     pub unloaded_free_bytes: u64,
-    /// Free in segments of role `slab`: items, and pages that no region has yet.
-    pub slab_free_bytes: u64,
+    /// Free items of regions.
+    pub free_item_bytes: u64,
     /// Of the runs: in segments that were never used.
     pub untouched_bytes: u64,
 }
@@ -147,22 +147,22 @@ impl Allocator {
 impl SpaceStats {
     fn of(space: &Space) -> Self {
         let layout = space.layout();
-        let longest = space.runs().longest().map_or(0, |fit| fit.len);
+        let longest = space.longest_loaded_run();
         let mut count = RunCount { histogram: space.histogram(), longest };
         let mut unloaded_pages = 0;
         let numbers = space.segment_numbers();
         for (number, segment) in numbers.clone().filter_map(|number| Some((number, space.segment(number)?))) {
             match &segment.content {
                 // The histogram has them.
-                Content::Runs => {}
+                Content::Runs | Content::Slab(_) => {}
                 Content::Buddy(map) => map.free_runs().for_each(|(_, pages)| count.add(pages, 1)),
                 Content::Absent if segment.is_cold() => {
                     unloaded_pages += free_run_pages(layout, number, &segment.record);
                 }
-                Content::Absent | Content::Slab(_) if segment.is_empty() => {
+                Content::Absent if segment.is_empty() => {
                     count.add(usable_pages(layout, number), 1);
                 }
-                Content::Absent | Content::Slab(_) | Content::Span(_) => {}
+                Content::Absent | Content::Span(_) => {}
             }
         }
         let mut untouched = RunCount::default();
@@ -173,7 +173,7 @@ impl SpaceStats {
         let unloaded_free_bytes = unloaded_pages * u64::from(layout.page_bytes());
         Self {
             free_bytes,
-            slab_free_bytes: free_bytes.saturating_sub(runs.run_bytes + unloaded_free_bytes),
+            free_item_bytes: free_bytes.saturating_sub(runs.run_bytes + unloaded_free_bytes),
             unloaded_free_bytes,
             untouched_bytes: untouched.finish(layout).run_bytes,
             runs,
@@ -184,8 +184,10 @@ impl SpaceStats {
 /// Free pages of a segment in which there are runs.
 fn free_run_pages(layout: &Layout, number: u32, record: &SegmentRecord) -> u64 {
     match record.role {
-        Role::Buddy | Role::Extent => usable_pages(layout, number).saturating_sub(record.used_pages).into(),
-        Role::Unused | Role::Slab | Role::Span => 0,
+        Role::Buddy | Role::Extent | Role::Slab => {
+            usable_pages(layout, number).saturating_sub(record.used_pages).into()
+        }
+        Role::Unused | Role::Span => 0,
     }
 }
 

@@ -88,7 +88,13 @@ impl Inner {
             return Err(invalid(extent, "no extent can start there"));
         };
         match (&entry.content, entry.record.role) {
-            (Content::Slab(_), Role::Slab) => return self.find_item(core, extent, segment, page),
+            // A region, or what is left of one; else pages.
+            (Content::Slab(slab), Role::Slab)
+                if slab.region(page / self.layout().region_pages()).is_some()
+                    || extent.offset != page_start =>
+            {
+                return self.find_item(core, extent, segment, page);
+            }
             (Content::Absent, Role::Slab) => return Err(Fault::Missing(Missing::Segment(segment))),
             (Content::Span(head), _) if (segment, page) != (*head, 0) => {
                 let reason = "the offset is inside an extent";
@@ -110,9 +116,10 @@ impl Inner {
             let bitmap = page / self.layout().pages_per_bitmap_block();
             let leaf = self.layout().bitmap_leaf(segment, bitmap.into());
             self.need_leaf(leaf)?;
+            let slab = matches!(entry.content, Content::Slab(_));
             return Err(if self.is_page_used(segment, page)? {
                 invalid(extent, "the offset is inside an extent")
-            } else if header.generation == 0 {
+            } else if header.generation == 0 && !slab {
                 invalid(extent, "no extent ever started there")
             } else {
                 not_allocated(extent.offset, "it was freed")
@@ -145,13 +152,20 @@ impl Inner {
         };
         let free = match entry.map(|entry| &entry.content) {
             Some(Content::Buddy(map)) => !map.is_run_used(page, header.pages),
-            Some(Content::Runs) => {
-                core.space.runs().map(segment).is_some_and(|map| !map.is_run_used(page, header.pages))
+            Some(Content::Runs | Content::Slab(_)) => {
+                core.space.run_map(segment).is_some_and(|map| !map.is_run_used(page, header.pages))
             }
             _ => false,
         };
         if free {
             return Err(self.corrupt_bitmap(segment, "pages of an extent are not in use").into());
+        }
+        if let Some(Content::Slab(slab)) = entry.map(|entry| &entry.content) {
+            let region_pages = layout.region_pages();
+            let mut regions = page / region_pages..(page + header.pages).div_ceil(region_pages);
+            if regions.any(|region| slab.region(region).is_some()) {
+                return Err(self.corrupt_header(segment, page, "an extent over a region").into());
+            }
         }
         let (offset, len) = place.range(layout);
         let release = Release {
@@ -229,7 +243,7 @@ impl Inner {
                 self.find_at_offset(core, &Extent { offset: start, len: 0, generation: 0 })?
             }
             (Content::Absent, Role::Slab) => return Err(Fault::Missing(Missing::Segment(segment))),
-            (Content::Slab(slab), _) => {
+            (Content::Slab(slab), _) if slab.region(page / self.layout().region_pages()).is_some() => {
                 let place = page / self.layout().region_pages();
                 let start = self.layout().page_offset(segment, place * self.layout().region_pages());
                 let layout = slab.region(place).ok_or_else(outside)?.layout();
@@ -253,6 +267,7 @@ impl Inner {
                         .ok_or_else(outside)?;
                 };
                 match header.kind {
+                    HeaderKind::Region => return Err(outside()),
                     HeaderKind::SpanTail => {
                         let head = u32::try_from(header.owner).map_err(|_| outside())?;
                         let start = self.layout().page_offset(head, 0);

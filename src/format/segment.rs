@@ -84,13 +84,13 @@ pub struct SegmentRecord {
     pub generation: u32,
     /// Pages in use, as counted in the bitmap; all of them in a span.
     pub used_pages: u32,
-    /// Extents that start here, or items.
+    /// Extents that start here, and items.
     pub extents: u32,
     /// Bytes that were allocated and not asked for, as the headers and items have it, each rounded down to its unit.
     pub slack_bytes: u32,
-    /// Role `slab`: bytes of the items in use, by class.
+    /// Role `slab`: bytes of the items in use, by class, and of the extents.
     pub item_bytes: u32,
-    /// Role `slab`: bytes that the items of all regions have room for. Role `span`: segments that the span fills
+    /// Role `slab`: bytes that the items of all regions have room for, and of the extents. Role `span`: segments that the span fills
     /// wholly, this one included.
     pub capacity_bytes: u32,
     /// Role `slab`: which classes have a region with a free item: bit `class / 3`.

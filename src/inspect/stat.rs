@@ -12,7 +12,7 @@ use crate::space::buddy_map::BuddyMap;
 
 /// How the space of a store is used, and what shape its free space has. The journal is applied, in memory.
 ///
-/// `run_bytes + free_slab_page_bytes + free_item_bytes = free_bytes`.
+/// `run_bytes + free_item_bytes = free_bytes`.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -34,8 +34,6 @@ pub struct StatReport {
     pub runs: FreeRuns,
     /// Free items of regions: room for items of the region's class.
     pub free_item_bytes: u64,
-    /// Free pages of segments of role `slab`: room for regions of any class.
-    pub free_slab_page_bytes: u64,
     /// Of the runs: in segments that were never used.
     pub untouched_bytes: u64,
     /// Segments that were used, by role.
@@ -74,8 +72,8 @@ pub fn stat(device: Arc<dyn Device>) -> Result<StatReport> {
                 map.free_runs().for_each(|(_, pages)| runs.add(pages, 1));
             }
             Role::Slab => {
-                let pages = usable.saturating_sub(record.used_pages);
-                report.free_slab_page_bytes += u64::from(pages) * page_bytes;
+                let map = bitmap(&mut source, number, &record)?;
+                map.free_runs().for_each(|(_, pages)| runs.add(pages, 1));
                 report.free_item_bytes += u64::from(record.capacity_bytes.saturating_sub(record.item_bytes));
             }
             Role::Span => {}

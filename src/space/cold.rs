@@ -67,21 +67,21 @@ impl Space {
                 self.set_content(number, Content::Runs);
             }
             Role::Slab => {
-                let map = BuddyMap::from_used_bytes(pages, usable.clone(), used).map_err(misplaced)?;
+                let map = RunMap::from_used_bytes(pages, usable.clone(), used).map_err(misplaced)?;
                 counted(map.free_pages())?;
-                self.load_slab(number, &map, regions)?;
+                self.load_slab(number, map, regions)?;
             }
             Role::Unused | Role::Span => {}
         }
         Ok(())
     }
 
-    fn load_slab(&mut self, number: u32, map: &BuddyMap, regions: Vec<(u32, Region)>) -> Result<(), String> {
+    fn load_slab(&mut self, number: u32, map: RunMap, regions: Vec<(u32, Region)>) -> Result<(), String> {
         let region_pages = self.layout().region_pages();
-        let mut slab = SlabSegment::new(self.layout().usable_regions(number));
+        let mut slab = SlabSegment::default();
         let (mut items, mut bytes, mut capacity) = (0_u32, 0_u64, 0_u64);
         for (place, region) in regions {
-            if !slab.free.remove(&place) || !map.is_run_used(place * region_pages, region_pages) {
+            if !map.is_run_used(place * region_pages, region_pages) {
                 return Err(format!("region {place} is not in use"));
             }
             let class = region.layout.class().bytes();
@@ -96,11 +96,14 @@ impl Space {
         }
         let Some(segment) = self.segment(number) else { return Ok(()) };
         let record = segment.record;
-        if slab.regions.len() as u64 * u64::from(region_pages) != u64::from(record.used_pages) {
-            return Err("pages in use that belong to no region".to_owned());
-        }
-        if (items, bytes, capacity)
-            != (record.extents, record.item_bytes.into(), record.capacity_bytes.into())
+        let region_pages = slab.regions.len() as u64 * u64::from(region_pages);
+        // The pages in use that belong to no region are those of extents.
+        let Some(pages) = u64::from(record.used_pages).checked_sub(region_pages) else {
+            return Err("more regions than pages in use".to_owned());
+        };
+        let extents = pages * u64::from(self.layout().page_bytes());
+        if (bytes + extents, capacity + extents) != (record.item_bytes.into(), record.capacity_bytes.into())
+            || items > record.extents
             || slab.open_classes() != record.open_classes
         {
             return Err("the regions are not what the record says".to_owned());
@@ -110,6 +113,7 @@ impl Space {
             .iter()
             .map(|(place, region)| (*place, (region.layout.class(), region.layout.tagged())))
             .collect();
+        self.slab_runs.attach(number, map);
         self.set_content(number, Content::Slab(Box::new(slab)));
         for (place, kind) in regions {
             self.reindex_region(number, place, kind);
@@ -167,8 +171,8 @@ impl Space {
             }
             Role::Buddy => Content::Buddy(Box::new(BuddyMap::new(pages, usable))),
             Role::Slab => {
-                let regions = self.layout().usable_regions(number);
-                Content::Slab(Box::new(SlabSegment::new(regions)))
+                self.slab_runs.attach(number, RunMap::new(pages, usable));
+                Content::Slab(Box::default())
             }
             Role::Unused | Role::Span => Content::Absent,
         };
@@ -197,7 +201,7 @@ impl Space {
                 let open = slab.regions.values().filter(|region| region.has_room());
                 lead = slab.regions.values().map(Region::lead).max().unwrap_or(0);
                 open_kinds = open.map(|region| (region.layout.class(), region.layout.tagged())).collect();
-                None
+                Some(self.slab_runs.detach(number).map_or(0, |map| map.longest()))
             }
             Content::Absent | Content::Span(_) => None,
         };
@@ -223,7 +227,8 @@ impl Space {
             Content::Slab(slab) => slab.memory_bytes(),
             _ => 0,
         };
-        self.runs.memory_bytes() + self.runs.index_bytes() + self.segments.iter().map(other).sum::<usize>()
+        let runs = [&self.runs, &self.slab_runs].map(|runs| runs.memory_bytes() + runs.index_bytes());
+        runs.iter().sum::<usize>() + self.segments.iter().map(other).sum::<usize>()
     }
 
     /// Drops the segments that were not used for longest, until what is loaded takes at most `budget` bytes or none

@@ -51,10 +51,12 @@ pub(super) struct Index {
     /// Segments that are not loaded.
     pub(super) cold_buddy: ByClass,
     pub(super) cold_extent: ByClass,
+    /// Those of role `slab`, by their longest run of pages.
+    pub(super) cold_slab_runs: ByClass,
     pub(super) cold_slab: BTreeSet<u32>,
     /// Regions with an item to hand out: segment and region.
     pub(super) open: BTreeMap<ItemKind, BTreeSet<(u32, u32)>>,
-    /// Loaded segments of role `slab` with a region that nobody has.
+    /// Loaded segments of role `slab` that may have room for one more region.
     pub(super) roomy: BTreeSet<u32>,
     /// Segments below the frontier of memory with nothing in them.
     pub(super) empty: BTreeSet<u32>,
@@ -82,6 +84,20 @@ fn set(members: &mut BTreeSet<u32>, number: u32, belongs: bool) {
 }
 
 impl Space {
+    /// The largest order that a free run in a cold segment may have. The records of those with regions say nothing of it.
+    pub(super) fn cold_class(&self, number: u32) -> Option<u8> {
+        let segment = self.segment(number)?;
+        let order = |pages: u32| pages.checked_ilog2().and_then(|order| u8::try_from(order).ok());
+        match segment.known_longest {
+            Some(longest) => order(longest),
+            None if segment.record.role == Role::Slab => {
+                let usable = u32::try_from(self.layout().usable_range(number).len()).unwrap_or(0);
+                order(usable.saturating_sub(segment.record.used_pages))
+            }
+            None => segment.record.class,
+        }
+    }
+
     /// Takes in a segment that is not in the index yet, and has nothing in memory.
     pub(super) fn index_new(&mut self, number: u32) {
         let usable = !self.layout().usable_range(number).is_empty();
@@ -91,15 +107,16 @@ impl Space {
             self.index.empty.insert(number);
             return;
         }
-        let class = segment.cold_class();
-        let members = match segment.record.role {
-            Role::Buddy => class.and_then(|class| self.index.cold_buddy.0.get_mut(usize::from(class))),
-            Role::Extent => class.and_then(|class| self.index.cold_extent.0.get_mut(usize::from(class))),
-            Role::Slab => Some(&mut self.index.cold_slab),
-            Role::Unused | Role::Span => None,
-        };
-        if let Some(members) = members {
-            members.insert(number);
+        let role = segment.record.role;
+        let class = self.cold_class(number);
+        match role {
+            Role::Buddy => self.index.cold_buddy.set(number, class),
+            Role::Extent => self.index.cold_extent.set(number, class),
+            Role::Slab => {
+                self.index.cold_slab_runs.set(number, class);
+                self.index.cold_slab.insert(number);
+            }
+            Role::Unused | Role::Span => {}
         }
     }
 
@@ -136,14 +153,16 @@ impl Space {
     pub(super) fn reindex_content(&mut self, number: u32) {
         let Some(segment) = self.segment(number) else { return };
         let cold = |role: Role, segment: &Segment| {
-            if segment.is_cold() && segment.record.role == role { segment.cold_class() } else { None }
+            if segment.is_cold() && segment.record.role == role { self.cold_class(number) } else { None }
         };
         let (buddy, extent) = (cold(Role::Buddy, segment), cold(Role::Extent, segment));
+        let slab_runs = cold(Role::Slab, segment);
         let slab = segment.is_cold() && segment.record.role == Role::Slab;
         let is_buddy = matches!(segment.content, Content::Buddy(_));
-        let roomy = matches!(&segment.content, Content::Slab(slab) if !slab.free.is_empty());
+        let roomy = matches!(&segment.content, Content::Slab(_)) && self.has_region_room(number);
         self.index.cold_buddy.set(number, buddy);
         self.index.cold_extent.set(number, extent);
+        self.index.cold_slab_runs.set(number, slab_runs);
         set(&mut self.index.cold_slab, number, slab);
         set(&mut self.index.roomy, number, roomy);
         if !is_buddy {
@@ -152,12 +171,15 @@ impl Space {
         self.reindex(number);
     }
 
+    /// Whether a segment of role `slab` has a free run as long as a region. It may lie so that no region fits.
+    pub(super) fn has_region_room(&self, number: u32) -> bool {
+        self.slab_runs.map(number).is_some_and(|map| map.longest() >= self.layout().region_pages())
+    }
+
     /// Brings the index in step with a region; one that is not there any more is taken out by its kind.
     pub(super) fn reindex_region(&mut self, number: u32, region: u32, kind: ItemKind) {
         let Some(Content::Slab(slab)) = self.segment(number).map(|segment| &segment.content) else { return };
         let open = slab.region(region).is_some_and(super::slab::Region::has_room);
-        let roomy = !slab.free.is_empty();
         self.index.set_open(kind, (number, region), open);
-        set(&mut self.index.roomy, number, roomy);
     }
 }

@@ -197,21 +197,38 @@ impl Space {
     fn publish_pages(&mut self, number: u32, page: u32, pages: u32, generation: u32, work: &mut Publishing) {
         let role = match self.segment(number).map(|segment| &segment.content) {
             Some(Content::Buddy(_)) => Role::Buddy,
+            Some(Content::Slab(_)) => Role::Slab,
             _ => Role::Extent,
         };
         self.hold_pages(number, pages, 0);
+        let slab_bytes = self.slab_bytes(role, pages);
         self.change_record(number, work, |record| {
             record.role = role;
             record.used_pages += pages;
+            record.item_bytes += slab_bytes;
+            record.capacity_bytes += slab_bytes;
             record.generation = record.generation.max(generation);
         });
         self.push_bits(number, page, pages, true, work);
     }
 
+    /// What pages of an extent count for beside items: nothing but in segments of role `slab`.
+    fn slab_bytes(&self, role: Role, pages: u32) -> u32 {
+        if role == Role::Slab {
+            slack_u32(u64::from(pages) * u64::from(self.layout().page_bytes()))
+        } else {
+            0
+        }
+    }
+
     /// Pages in use become pending.
     fn release_pages(&mut self, number: u32, page: u32, pages: u32, work: &mut Publishing) {
+        let role = self.segment(number).map_or(Role::Unused, |segment| segment.record.role);
+        let slab_bytes = self.slab_bytes(role, pages);
         self.change_record(number, work, |record| {
             record.used_pages = record.used_pages.saturating_sub(pages);
+            record.item_bytes = record.item_bytes.saturating_sub(slab_bytes);
+            record.capacity_bytes = record.capacity_bytes.saturating_sub(slab_bytes);
         });
         *work.changed.entry(number).or_insert(0) += pages;
         self.push_bits(number, page, pages, false, work);

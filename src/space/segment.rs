@@ -80,15 +80,6 @@ impl Segment {
         self.reserved_pages == 0 && self.pending.is_empty() && self.pins == 0
     }
 
-    /// The largest order that a cold segment may have.
-    #[must_use]
-    pub fn cold_class(&self) -> Option<u8> {
-        match self.known_longest {
-            Some(longest) => longest.checked_ilog2().and_then(|order| u8::try_from(order).ok()),
-            None => self.record.class,
-        }
-    }
-
     /// Whether an item of a kind may be had from a cold segment.
     pub(super) fn may_have(&self, kind: ItemKind) -> bool {
         match &self.known_open {

@@ -1,4 +1,4 @@
-//! Role `slab`: a segment cut in regions, each with items of one class.
+//! Role `slab`: a segment with regions, each with items of one class. Pages that no region has are for extents.
 
 use std::collections::BTreeMap;
 
@@ -259,18 +259,11 @@ impl Region {
 #[derive(Clone, Debug, Default)]
 pub struct SlabSegment {
     pub(super) regions: BTreeMap<u32, Region>,
-    /// Regions that nobody has, in ascending order of use.
-    pub(super) free: std::collections::BTreeSet<u32>,
     /// For each bit of the record's `open_classes`, regions of such classes with a free item, as the journal has it.
     open: [u32; 32],
 }
 
 impl SlabSegment {
-    /// One without a region in use.
-    pub(super) fn new(usable: std::ops::Range<u32>) -> Self {
-        Self { regions: BTreeMap::new(), free: usable.collect(), open: [0; 32] }
-    }
-
     /// A region that is in use.
     #[must_use]
     pub fn region(&self, region: u32) -> Option<&Region> {
@@ -295,6 +288,6 @@ impl SlabSegment {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        self.regions.values().map(Region::memory_bytes).sum::<usize>() + self.free.len() * 8
+        self.regions.values().map(Region::memory_bytes).sum()
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::counters::SpaceCounters;
 use super::index::Index;
-use super::runs::{Histogram, RunIndex};
+use super::runs::{Histogram, RunIndex, RunMap};
 use super::segment::{Content, Segment};
 use crate::error::{Error, Result, Structure};
 use crate::format::{AllocatorState, Layout, Role, SegmentRecord};
@@ -20,6 +20,8 @@ pub struct Space {
     pub(super) segments: Vec<Segment>,
     /// Maps of the loaded segments of role `extent`.
     pub(super) runs: RunIndex,
+    /// Those of role `slab`: extents go there last.
+    pub(super) slab_runs: RunIndex,
     pub(super) index: Index,
     pub(super) counters: SpaceCounters,
     /// Grows with each use of a segment.
@@ -52,6 +54,7 @@ impl Space {
             first,
             segments: Vec::with_capacity((frontier - first) as usize),
             runs: RunIndex::default(),
+            slab_runs: RunIndex::default(),
             index: Index::default(),
             counters: SpaceCounters::default(),
             clock: 0,
@@ -110,14 +113,9 @@ impl Space {
                     None
                 }
             }
-            Role::Slab => {
-                let regions = self.layout.usable_regions(number).len() as u64 * self.layout.region_bytes();
-                (used_bytes > regions
-                    || !record.used_pages.is_multiple_of(self.layout.region_pages())
-                    || u64::from(record.capacity_bytes) > used_bytes
-                    || record.slack_bytes > record.item_bytes)
-                    .then_some("counts beyond the segment")
-            }
+            Role::Slab => (u64::from(record.capacity_bytes) > used_bytes
+                || record.slack_bytes > record.item_bytes)
+                .then_some("counts beyond the segment"),
             Role::Span => {
                 let segments = record.capacity_bytes;
                 let end = number.checked_add(segments).filter(|&end| end <= frontier);
@@ -146,16 +144,30 @@ impl Space {
         &self.counters
     }
 
-    /// Free runs of the loaded segments of role `extent`, by length.
+    /// Free runs of the loaded segments of roles `extent` and `slab`, by length.
     #[must_use]
     pub fn histogram(&self) -> Histogram {
-        self.runs.histogram()
+        self.runs.histogram() + self.slab_runs.histogram()
     }
 
-    /// Maps of the loaded segments of role `extent`.
+    /// The longest of these runs, in pages.
     #[must_use]
-    pub fn runs(&self) -> &RunIndex {
-        &self.runs
+    pub fn longest_loaded_run(&self) -> u32 {
+        let longest = [&self.runs, &self.slab_runs].map(|runs| runs.longest().map_or(0, |fit| fit.len));
+        longest.into_iter().max().unwrap_or(0)
+    }
+
+    /// The pages of a loaded segment of role `extent` or `slab`.
+    #[must_use]
+    pub fn run_map(&self, number: u32) -> Option<&RunMap> {
+        self.runs.map(number).or_else(|| self.slab_runs.map(number))
+    }
+
+    /// The pages of all loaded segments of these roles.
+    pub fn run_maps(&self) -> impl Iterator<Item = &RunMap> {
+        let maps = |runs: &'_ RunIndex| runs.attached().collect::<Vec<_>>();
+        let numbers = maps(&self.runs).into_iter().chain(maps(&self.slab_runs));
+        numbers.filter_map(|number| self.run_map(number))
     }
 
     /// The first segment that is not in memory.

@@ -66,7 +66,7 @@ async fn open(device: &Arc<MemoryDevice>) -> Allocator {
 async fn consistent(store: &Allocator) -> SpaceStats {
     let stats = store.space_stats();
     assert_eq!(stats.free_bytes, store.stats().free_bytes);
-    assert_eq!(stats.runs.run_bytes + stats.unloaded_free_bytes + stats.slab_free_bytes, stats.free_bytes);
+    assert_eq!(stats.runs.run_bytes + stats.unloaded_free_bytes + stats.free_item_bytes, stats.free_bytes);
     let sum = stats.runs.histogram.iter().map(|bucket| bucket.bytes).sum::<u64>();
     assert_eq!(sum, stats.runs.run_bytes, "{stats:?}");
     if stats.unloaded_free_bytes == 0 {
@@ -107,17 +107,17 @@ async fn an_open_store_agrees_with_its_areas_and_with_the_device() {
     // What lies between two that are left: three pages, in the bucket from two pages on.
     assert!(holes.runs.histogram[1].runs >= 8, "{holes:?}");
     assert!(holes.runs.fragmentation > fresh.runs.fragmentation, "{holes:?}");
-    assert!(holes.slab_free_bytes > 0 && holes.untouched_bytes < holes.runs.run_bytes, "{holes:?}");
+    assert!(holes.free_item_bytes > 0 && holes.untouched_bytes < holes.runs.run_bytes, "{holes:?}");
 
     store.close().await.unwrap();
     let report = inspect::stat(Arc::clone(&device) as Arc<dyn Device>).unwrap();
     assert_eq!((report.runs, report.untouched_bytes), (holes.runs.clone(), holes.untouched_bytes));
-    assert_eq!(report.free_item_bytes + report.free_slab_page_bytes, holes.slab_free_bytes);
+    assert_eq!(report.free_item_bytes, holes.free_item_bytes);
 
     // Nothing is loaded at first; freeing the span loads the segment of its tail, which is that of the other runs.
     let store = open(&device).await;
     let cold = consistent(&store).await;
-    assert!(cold.unloaded_free_bytes > 0 && cold.slab_free_bytes == holes.slab_free_bytes, "{cold:?}");
+    assert!(cold.unloaded_free_bytes > 0 && cold.free_item_bytes == holes.free_item_bytes, "{cold:?}");
     assert_eq!(cold.runs.run_bytes + cold.unloaded_free_bytes, holes.runs.run_bytes);
     let mut txn = store.begin();
     txn.free(&span).await.unwrap();

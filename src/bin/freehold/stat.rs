@@ -26,7 +26,6 @@ fn print(report: &StatReport, output: &mut Output) -> Result<(), Failure> {
         ("in runs", share(runs.run_bytes)),
         ("never used", share(report.untouched_bytes)),
         ("free items", share(report.free_item_bytes)),
-        ("slab pages", share(report.free_slab_page_bytes)),
         ("largest run", format!("{:>12}", human::size(runs.largest_run_bytes))),
     ];
     for (name, value) in rows {

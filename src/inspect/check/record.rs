@@ -78,8 +78,9 @@ fn counts(recount: &Recount<'_>, record: &SegmentRecord, items: &Items, found: &
     }
     differ("extents", recount.extents + items.count, record.extents.into());
     differ("bytes not asked for", recount.slack_bytes + items.slack_bytes, record.slack_bytes.into());
-    differ("bytes in items", items.bytes, record.item_bytes.into());
-    differ("bytes of room for items", items.capacity_bytes, record.capacity_bytes.into());
+    let extents = if record.role == Role::Slab { recount.extent_bytes } else { 0 };
+    differ("bytes in items", items.bytes + extents, record.item_bytes.into());
+    differ("bytes of room for items", items.capacity_bytes + extents, record.capacity_bytes.into());
     if items.open_classes != record.open_classes {
         let message = "other classes have free items than the record says".to_owned();
         found.push((FindingKind::Class, message));

@@ -47,6 +47,8 @@ pub(super) struct Recount<'a> {
     pub(super) unknown_from: Option<u32>,
     /// Headers of extents that start here.
     pub(super) extents: u64,
+    /// Their bytes; without those of spans and their tails.
+    pub(super) extent_bytes: u64,
     pub(super) slack_bytes: u64,
     pub(super) newest: u32,
     /// Regions by number, with their headers.
@@ -73,6 +75,7 @@ pub(super) fn check(
         covered: vec![false; pages],
         unknown_from: None,
         extents: 0,
+        extent_bytes: 0,
         slack_bytes: 0,
         newest: 0,
         regions: Vec::new(),
@@ -187,7 +190,8 @@ impl Recount<'_> {
             HeaderKind::Buddy | HeaderKind::Extent => {
                 self.extents += 1;
                 self.slack_bytes += header.slack_bytes(len, page_bytes);
-                matches!(role, None | Some(Role::Buddy | Role::Extent))
+                self.extent_bytes += len;
+                matches!(role, None | Some(Role::Buddy | Role::Extent | Role::Slab))
             }
             HeaderKind::SpanTail => {
                 self.check_tail(&place, page, header, offset);

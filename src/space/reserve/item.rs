@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Request, Reserve, Wanted};
 use crate::format::{ItemClass, Role};
+use crate::space::index::ItemKind;
 use crate::space::place::{Place, Reservation};
 use crate::space::segment::Content;
 use crate::space::slab::Region;
@@ -16,17 +17,21 @@ impl Space {
         if let Some(&(number, region)) = self.index.open.get(&(class, tagged)).and_then(BTreeSet::first) {
             return self.take_item(number, region);
         }
-        let cold = |number: &u32| self.segment(*number).is_some_and(|s| s.may_have((class, tagged)));
-        if let Some(number) = self.index.cold_slab.iter().copied().find(cold) {
+        if let Some(number) = self.cold_with_open((class, tagged)) {
             return Reserve::Load(number);
         }
-        if let Some(number) = self.index.roomy.first().copied() {
-            return self.new_region(number, layout);
+        while let Some(number) = self.index.roomy.first().copied() {
+            if let taken @ (Reserve::Reserved(_) | Reserve::LoadRegion(..)) = self.new_region(number, layout)
+            {
+                return taken;
+            }
+            self.index.roomy.remove(&number);
         }
         let regions = |number: u32| self.layout().usable_regions(number).len() as u64;
+        let region_order = self.layout().region_pages().ilog2();
         let roomy = |number: &u32| {
-            let used = self.segment(*number).map_or(0, |segment| u64::from(segment.record.used_pages));
-            used < regions(*number) * u64::from(self.layout().region_pages())
+            let class = self.cold_class(*number);
+            !tried.contains(number) && class.is_some_and(|class| u32::from(class) >= region_order)
         };
         if let Some(number) = self.index.cold_slab.iter().copied().find(roomy) {
             return Reserve::Load(number);
@@ -46,15 +51,36 @@ impl Space {
         self.reserve(&Request { wanted, at: None, near: None, group: None }, tried)
     }
 
-    fn new_region(&mut self, number: u32, layout: crate::format::RegionLayout) -> Reserve {
+    pub(super) fn new_region(&mut self, number: u32, layout: crate::format::RegionLayout) -> Reserve {
+        let Some(region) = self.free_region(number) else { return Reserve::Full };
+        let pages = self.layout().region_pages();
         let Some(segment) = self.segment_mut(number) else { return Reserve::Full };
         let generation = segment.next_generation();
         let Content::Slab(slab) = &mut segment.content else { return Reserve::Full };
-        let Some(region) = slab.free.pop_first() else { return Reserve::Full };
         slab.regions.insert(region, Region::new(layout, generation));
+        let taken = self.slab_runs.take(number, region * pages, pages);
+        debug_assert!(taken, "the pages of a free region were not free");
         self.grown = true;
         self.reindex_region(number, region, (layout.class(), layout.tagged()));
         self.take_item(number, region)
+    }
+
+    /// A segment that is not loaded and may have an item of a kind in a region that is there.
+    pub(super) fn cold_with_open(&self, kind: ItemKind) -> Option<u32> {
+        let open = |number: &u32| self.segment(*number).is_some_and(|segment| segment.may_have(kind));
+        self.index.cold_slab.iter().copied().find(open)
+    }
+
+    /// A place where all pages of a region are free: in the shortest run that surely has one, else anywhere.
+    fn free_region(&self, number: u32) -> Option<u32> {
+        let pages = self.layout().region_pages();
+        let map = self.slab_runs.map(number).filter(|map| map.longest() >= pages)?;
+        if let Some(fit) = self.slab_runs.best_fit_in(number, 2 * pages - 1) {
+            let region = fit.page.div_ceil(pages);
+            return self.layout().usable_regions(number).contains(&region).then_some(region);
+        }
+        let is_free = |region: &u32| map.is_run_free(region * pages, pages);
+        self.layout().usable_regions(number).find(is_free)
     }
 
     pub(super) fn take_item(&mut self, number: u32, region: u32) -> Reserve {
@@ -98,7 +124,6 @@ impl Space {
         let relist = gone || region.has_room() != had_room;
         if gone {
             slab.regions.remove(&place);
-            slab.free.insert(place);
         }
         if was_open != is_open {
             slab.count_open(kind.0, was_open, is_open);
@@ -107,6 +132,9 @@ impl Space {
         let pages = |busy: bool| if busy { region_pages } else { 0 };
         segment.reserved_pages = (segment.reserved_pages + pages(is_busy)).saturating_sub(pages(was_busy));
         self.counters.count_held(before, after);
+        if gone {
+            self.give_pages(number, place * region_pages, region_pages);
+        }
         if relist {
             self.reindex_region(number, place, kind);
         }

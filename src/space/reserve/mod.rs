@@ -162,6 +162,7 @@ impl Space {
         match &mut segment.content {
             Content::Buddy(map) => map.set_used(page, pages),
             Content::Runs => self.runs.take(number, page, pages),
+            Content::Slab(_) => self.slab_runs.take(number, page, pages),
             _ => false,
         }
     }
@@ -173,9 +174,18 @@ impl Space {
         let given = match &mut segment.content {
             Content::Buddy(map) => map.set_free(page, pages),
             Content::Runs => self.runs.give(number, page, pages),
+            Content::Slab(_) => self.give_in_slab(number, page, pages),
             _ => false,
         };
         debug_assert!(given, "pages {page}+{pages} of segment {number} were not in use");
+    }
+
+    fn give_in_slab(&mut self, number: u32, page: u32, pages: u32) -> bool {
+        let given = self.slab_runs.give(number, page, pages);
+        if self.has_region_room(number) {
+            self.index.roomy.insert(number);
+        }
+        given
     }
 
     /// The reservation of a run that was just taken.

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use super::{Exactly, Request, Reserve};
 use crate::format::{HeaderKind, Role};
 use crate::space::cold::longest_run;
+use crate::space::index::ByClass;
+use crate::space::runs::RunIndex;
 use crate::space::segment::Content;
 use crate::space::table::Space;
 
@@ -13,9 +15,18 @@ fn order_of(pages: u32) -> u8 {
     u8::try_from(pages.max(1).next_power_of_two().trailing_zeros()).unwrap_or(u8::MAX)
 }
 
+fn take_fit(runs: &mut RunIndex, pages: u32, align: u32) -> Option<(u32, u32)> {
+    if align <= 1 {
+        return runs.take_best(pages);
+    }
+    let fit = runs.aligned_fit(pages, align)?;
+    runs.take(fit.segment, fit.page, pages).then_some((fit.segment, fit.page))
+}
+
 impl Space {
     /// An exact run: the shortest free one that is long enough, the lowest address among equals. Segments that are
-    /// loaded come first, then those that are not, then empty ones, then the frontier, then those of role `buddy`.
+    /// loaded come first, then those that are not, then empty ones, then the frontier, then those of role `slab`, then
+    /// those of role `buddy`.
     pub(super) fn reserve_run(
         &mut self,
         pages: u32,
@@ -33,7 +44,7 @@ impl Space {
         let near = near.filter(|_| align <= 1).and_then(|near| self.fit_near(near, pages));
         let taken = match near {
             Some((number, page)) => self.runs.take(number, page, pages).then_some((number, page)),
-            None => self.take_fit(pages, align),
+            None => take_fit(&mut self.runs, pages, align),
         };
         if let Some((number, page)) = taken {
             if let Some(group) = request.group {
@@ -41,7 +52,7 @@ impl Space {
             }
             return self.reserved_run(number, page, pages, HeaderKind::Extent);
         }
-        if let Some(number) = self.cold_with_run(pages, tried) {
+        if let Some(number) = self.cold_with_run(&self.index.cold_extent, pages, tried) {
             return Reserve::Load(number);
         }
         if let Some(number) = self.empty_segment(pages, align) {
@@ -54,26 +65,24 @@ impl Space {
         if self.memory_frontier() < self.layout().segment_count() {
             return Reserve::Open(self.memory_frontier());
         }
+        if let Some((number, page)) = take_fit(&mut self.slab_runs, pages, align) {
+            return self.reserved_run(number, page, pages, HeaderKind::Extent);
+        }
+        if let Some(number) = self.cold_with_run(&self.index.cold_slab_runs, pages, tried) {
+            return Reserve::Load(number);
+        }
         self.reserve_in_buddy(pages, align.max(1), tried)
     }
 
     /// A segment that is not loaded and may have the run. One that was loaded before and has it not is passed over, or two
     /// of them might drive each other out of memory for ever.
-    fn cold_with_run(&self, pages: u32, tried: &BTreeSet<u32>) -> Option<u32> {
+    fn cold_with_run(&self, cold: &ByClass, pages: u32, tried: &BTreeSet<u32>) -> Option<u32> {
         let may = |number: &&u32| {
             let known = self.segment(**number).and_then(|segment| segment.known_longest);
             !tried.contains(number) && known.is_none_or(|longest| longest >= pages)
         };
         let class = u8::try_from(pages.ilog2()).unwrap_or(u8::MAX);
-        self.index.cold_extent.from(class).find_map(|segments| segments.iter().find(may)).copied()
-    }
-
-    fn take_fit(&mut self, pages: u32, align: u32) -> Option<(u32, u32)> {
-        if align <= 1 {
-            return self.runs.take_best(pages);
-        }
-        let fit = self.runs.aligned_fit(pages, align)?;
-        self.runs.take(fit.segment, fit.page, pages).then_some((fit.segment, fit.page))
+        cold.from(class).find_map(|segments| segments.iter().find(may)).copied()
     }
 
     /// At this very place, or where it fits best in the same segment.
@@ -126,13 +135,17 @@ impl Space {
         if self.memory_frontier() < self.layout().segment_count() {
             return Reserve::Open(self.memory_frontier());
         }
-        // Nothing is left but the segments of exact runs.
-        if let Some(fit) = self.runs.aligned_fit(pages, pages)
-            && self.runs.take(fit.segment, fit.page, pages)
-        {
-            return self.reserved_run(fit.segment, fit.page, pages, HeaderKind::Buddy);
+        // Nothing is left but the segments of exact runs, and those with regions.
+        if let Some((number, page)) = take_fit(&mut self.runs, pages, pages) {
+            return self.reserved_run(number, page, pages, HeaderKind::Buddy);
         }
-        self.cold_with_run(pages, tried).map_or(Reserve::Full, Reserve::Load)
+        if let Some(number) = self.cold_with_run(&self.index.cold_extent, pages, tried) {
+            return Reserve::Load(number);
+        }
+        if let Some((number, page)) = take_fit(&mut self.slab_runs, pages, pages) {
+            return self.reserved_run(number, page, pages, HeaderKind::Buddy);
+        }
+        self.cold_with_run(&self.index.cold_slab_runs, pages, tried).map_or(Reserve::Full, Reserve::Load)
     }
 
     /// An exact run in a segment of role `buddy`: an aligned block whose end is given back at once, or else any free
@@ -181,12 +194,12 @@ impl Space {
         let Some(segment) = self.segment(number) else { return Reserve::Full };
         if segment.is_cold() {
             return match segment.record.role {
-                Role::Extent | Role::Buddy => Reserve::Load(number),
+                Role::Extent | Role::Buddy | Role::Slab => Reserve::Load(number),
                 _ => Reserve::Full,
             };
         }
         let role = if kind == HeaderKind::Buddy { Role::Buddy } else { Role::Extent };
-        let fits = !matches!(segment.content, Content::Absent | Content::Slab(_) | Content::Span(_));
+        let fits = !matches!(segment.content, Content::Absent | Content::Span(_));
         if !fits && !self.adopt(number, role) {
             return Reserve::Full;
         }
@@ -206,11 +219,12 @@ impl Space {
         let empty = self.index.empty.iter().map(|&number| usable(number)).max().unwrap_or(0);
         // Of many untouched segments all but the last are whole.
         let beyond = (self.memory_frontier()..self.layout().segment_count()).take(2).map(usable).max();
-        let loaded = self.runs.longest().map_or(0, |fit| fit.len);
+        let loaded = self.longest_loaded_run();
         let mut longest = loaded.max(empty).max(beyond.unwrap_or(0));
-        for (class, segments) in self.index.cold_extent.descending() {
+        let cold = self.index.cold_extent.descending().chain(self.index.cold_slab_runs.descending());
+        for (class, segments) in cold {
             if (2_u64 << class) <= u64::from(longest) + 1 {
-                break;
+                continue;
             }
             for &number in segments {
                 match self.segment(number).and_then(|segment| segment.known_longest) {

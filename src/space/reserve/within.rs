@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Request, Reserve, Wanted};
-use crate::format::HeaderKind;
+use crate::format::{HeaderKind, ItemClass};
 use crate::space::segment::Content;
 use crate::space::table::Space;
 
@@ -21,7 +21,7 @@ impl Space {
                 let open = open.and_then(|open| open.range((number, 0)..=(number, u32::MAX)).next().copied());
                 match open {
                     Some((_, region)) => self.take_item(number, region),
-                    None => self.run_within(number, 1, 1, HeaderKind::Extent),
+                    None => self.item_within(number, class, tagged),
                 }
             }
             Wanted::Span { segments, tail_pages } => self.span_before(number, segments, tail_pages),
@@ -33,8 +33,8 @@ impl Space {
         let fits = |&(page, len): &(u32, u32)| page.next_multiple_of(align) + pages <= page + len;
         let fit = match self.segment(number).map(|segment| &segment.content) {
             Some(Content::Buddy(map)) => map.free_runs().filter(fits).min_by_key(|&(_, len)| len),
-            Some(Content::Runs) => {
-                let map = self.runs.map(number);
+            Some(Content::Runs | Content::Slab(_)) => {
+                let map = self.run_map(number);
                 map.and_then(|map| map.free_runs().filter(fits).min_by_key(|&(_, len)| len))
             }
             _ => None,
@@ -44,6 +44,21 @@ impl Space {
             self.reserved_run(number, page, pages, kind)
         } else {
             Reserve::Full
+        }
+    }
+
+    /// In a new region, if the segment is one of those with regions, and no other may have one of this kind; else a page,
+    /// for which it was loaded.
+    fn item_within(&mut self, number: u32, class: ItemClass, tagged: bool) -> Reserve {
+        if !matches!(self.segment(number).map(|segment| &segment.content), Some(Content::Slab(_))) {
+            return self.run_within(number, 1, 1, HeaderKind::Extent);
+        }
+        if self.cold_with_open((class, tagged)).is_some() {
+            return Reserve::Full;
+        }
+        match self.layout().region_layout(class, tagged) {
+            Some(layout) => self.new_region(number, layout),
+            None => Reserve::Full,
         }
     }
 

@@ -20,7 +20,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    fn add(&mut self, len: u32, runs: u64) {
+    fn count(&mut self, len: u32, runs: u64) {
         let (order, len) = ((len | 1).ilog2() as usize, u64::from(len));
         self.runs[order] += runs;
         self.pages[order] += runs * len;
@@ -32,6 +32,17 @@ impl Histogram {
         self.runs[order] -= 1;
         self.pages[order] -= len;
         self.squares -= u128::from(len * len);
+    }
+}
+
+impl std::ops::Add for Histogram {
+    type Output = Self;
+
+    fn add(mut self, other: Self) -> Self {
+        let (runs, pages) = (self.runs.iter_mut().zip(other.runs), self.pages.iter_mut().zip(other.pages));
+        runs.chain(pages).for_each(|(count, more)| *count += more);
+        self.squares += other.squares;
+        self
     }
 }
 
@@ -55,7 +66,7 @@ impl Tally {
     pub(super) fn add(&mut self, len: u32) {
         match self.short.get_mut(len as usize) {
             Some(runs) => *runs = runs.wrapping_add(1),
-            None => self.long.add(len, 1),
+            None => self.long.count(len, 1),
         }
     }
 
@@ -71,7 +82,7 @@ impl Tally {
     /// The count by order.
     pub(super) fn histogram(&self) -> Histogram {
         let mut all = self.long;
-        (0..).zip(&self.short).skip(1).for_each(|(len, &runs)| all.add(len, runs));
+        (0..).zip(&self.short).skip(1).for_each(|(len, &runs)| all.count(len, runs));
         all
     }
 }

@@ -31,9 +31,9 @@ pub(super) struct Sums {
     pub extents: u64,
     /// In bytes.
     pub slack: u64,
-    /// Bytes of items in use.
+    /// Of a slab, bytes of items in use and of runs.
     pub items: u64,
-    /// Bytes of all items of a slab, or the length of a span in segments.
+    /// Bytes of all items of a slab and of its runs, or the length of a span in segments.
     pub capacity: u64,
     /// A bit for each group of three classes.
     pub open_classes: u64,

@@ -1,4 +1,4 @@
-//! Segments with regions of items: role `slab`.
+//! Segments with regions of items, and runs beside them: role `slab`.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +12,7 @@ use super::super::flaw::Flaw;
 use super::Count;
 use super::items::Items;
 use super::record::{Record, Sums};
+use super::runs;
 use super::segment::{Cover, Header, Kind, Segment};
 
 /// Heads are hashed as if they lay behind all leaves.
@@ -67,15 +68,23 @@ pub(super) fn check(
 ) -> Result<(), Flaw> {
     let mut cover = Cover::of(segment);
     let mut sums = Sums::default();
-    segment.each_header(record, |header| {
-        if header.kind != Kind::Region {
-            return Err(
-                segment.page_flaw(header.page, "its header is of a kind that its segment's role has not")
-            );
+    segment.each_header(record, |header| match header.kind {
+        Kind::Region => {
+            let region = Region::of(segment, &header)?;
+            cover.add(&header)?;
+            region.check(heads, &mut sums, count)
         }
-        let region = Region::of(segment, &header)?;
-        cover.add(&header)?;
-        region.check(heads, &mut sums, count)
+        Kind::Buddy | Kind::Extent => {
+            let bytes = header.pages as u64 * segment.layout.page_bytes;
+            sums.items += bytes;
+            sums.capacity += bytes;
+            count.used_bytes += bytes;
+            runs::add(segment, &header, &mut sums, count)?;
+            cover.add(&header)
+        }
+        Kind::Span | Kind::Tail => {
+            Err(segment.page_flaw(header.page, "its header is of a kind that its segment's role has not"))
+        }
     })?;
     sums.used_pages = cover.finish()? as u64;
     record.agrees(segment.number, &sums)

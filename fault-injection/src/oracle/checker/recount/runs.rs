@@ -19,21 +19,7 @@ pub(super) fn check(
     let mut sums = Sums::default();
     segment.each_header(record, |header| {
         match header.kind {
-            Kind::Buddy if !is_aligned(&header) => {
-                return Err(
-                    segment.page_flaw(header.page, "a buddy is of a length or at a place that cannot be")
-                );
-            }
-            Kind::Buddy | Kind::Extent => {
-                sums.extents += 1;
-                sums.slack += header.slack_bytes(page_bytes);
-                count.extents.push(PictureExtent {
-                    offset: segment.offset(header.page),
-                    len: header.pages as u64 * page_bytes,
-                    generation: header.generation,
-                    owner: header.owner,
-                });
-            }
+            Kind::Buddy | Kind::Extent => add(segment, &header, &mut sums, count)?,
             Kind::Tail if tail.take().is_none_or(|span| !span.has_tail(&header)) => {
                 return Err(segment.page_flaw(header.page, "it is the tail of no span that knows of it"));
             }
@@ -54,6 +40,28 @@ pub(super) fn check(
     record.agrees(segment.number, &sums)?;
     check_class(segment, record, used)?;
     count.used_bytes += used as u64 * page_bytes;
+    Ok(())
+}
+
+/// Takes a run.
+pub(super) fn add(
+    segment: &Segment<'_>,
+    header: &Header,
+    sums: &mut Sums,
+    count: &mut Count,
+) -> Result<(), Flaw> {
+    if header.kind == Kind::Buddy && !is_aligned(header) {
+        return Err(segment.page_flaw(header.page, "a buddy is of a length or at a place that cannot be"));
+    }
+    let page_bytes = segment.layout.page_bytes;
+    sums.extents += 1;
+    sums.slack += header.slack_bytes(page_bytes);
+    count.extents.push(PictureExtent {
+        offset: segment.offset(header.page),
+        len: header.pages as u64 * page_bytes,
+        generation: header.generation,
+        owner: header.owner,
+    });
     Ok(())
 }
 
