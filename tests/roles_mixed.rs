@@ -16,7 +16,7 @@ mod roles;
 use freehold::format::Role;
 use freehold::{AllocRequest, Error, Extent};
 use roles::items::region_of;
-use roles::{Bed, PAGE, balanced, pages};
+use roles::{Bed, PAGE, SEGMENT, balanced, pages};
 
 /// A store whose only item has its region in a segment that is otherwise full of pages. Gives also those pages.
 async fn mixed() -> (Bed, Extent, Vec<Extent>) {
@@ -145,5 +145,46 @@ async fn an_open_region_elsewhere_comes_before_a_new_one() {
     bed.close_and_open().await;
     let next = bed.alloc(AllocRequest::bytes(300).owner(2)).await.unwrap();
     assert_eq!(region_of(&next), region_of(&open));
+    bed.verify().await;
+}
+
+#[tokio::test]
+async fn a_span_ends_beside_a_region() {
+    let mut bed = Bed::small().await;
+    let wall = bed.alloc(AllocRequest::bytes(SEGMENT).power_of_two()).await.unwrap();
+    let first = bed.alloc(300).await.unwrap();
+    let second = bed.alloc(2000).await.unwrap();
+    assert_eq!(bed.segment_of(&second), bed.segment_of(&wall) + 1);
+    bed.fill_segments().await;
+    bed.fill().await;
+    bed.free_all([first, wall]).await;
+    let span = bed.alloc(SEGMENT + 2 * PAGE).await.unwrap();
+    assert_eq!((span.offset, span.end() - 2 * PAGE), (wall.offset, wall.end()));
+    bed.store.write_at(&span, SEGMENT, &[3; 512]).await.unwrap();
+    bed.verify().await;
+    bed.crash().await;
+    assert_eq!(bed.store.read_at(&span, SEGMENT, 512).await.unwrap(), [3; 512]);
+    bed.refuses(&Extent { offset: span.end() - 2 * PAGE, len: PAGE, ..span }, "the tail of a span").await;
+    // The region goes first, or the span does.
+    bed.free_all([second, span]).await;
+    bed.verify().await;
+    balanced(&bed.store.stats());
+}
+
+#[tokio::test]
+async fn a_tail_stays_when_the_regions_are_gone() {
+    let mut bed = Bed::small().await;
+    let wall = bed.alloc(AllocRequest::bytes(SEGMENT).power_of_two()).await.unwrap();
+    let first = bed.alloc(300).await.unwrap();
+    let second = bed.alloc(2000).await.unwrap();
+    bed.fill_segments().await;
+    bed.free_all([first, wall]).await;
+    let span = bed.alloc(SEGMENT + PAGE).await.unwrap();
+    assert_eq!(span.offset, wall.offset);
+    bed.free(&second).await.unwrap();
+    assert_eq!(bed.role(Role::Slab).unwrap().extents, 0);
+    bed.crash().await;
+    bed.verify().await;
+    bed.free(&span).await.unwrap();
     bed.verify().await;
 }

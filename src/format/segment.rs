@@ -143,9 +143,7 @@ impl SegmentRecord {
             }
             Role::Buddy | Role::Extent => None,
             Role::Slab | Role::Span if self.class.is_some() => Some("class of another role"),
-            Role::Slab if self.item_bytes > self.capacity_bytes || self.extents == 0 => {
-                Some("items beyond their regions")
-            }
+            Role::Slab if self.item_bytes > self.capacity_bytes => Some("items beyond their regions"),
             Role::Slab => None,
             Role::Span if self.item_bytes | self.open_classes != 0 => Some("counts of another role"),
             Role::Span if self.extents != 1 || self.capacity_bytes == 0 => Some("not one span"),

@@ -105,7 +105,8 @@ fn span(recount: &Recount<'_>, record: &SegmentRecord, found: &mut Found) {
                 found.push((FindingKind::Count, "another number of bytes not asked for".to_owned()));
             }
             let tail = recount.table.record(end);
-            let has_tail = tail.is_some_and(|tail| matches!(tail.role, Role::Buddy | Role::Extent));
+            let has_tail =
+                tail.is_some_and(|tail| matches!(tail.role, Role::Buddy | Role::Extent | Role::Slab));
             if header.pages > 0 && end < recount.table.frontier && tail.is_some() && !has_tail {
                 found.push((FindingKind::Span, format!("its tail should be in segment {end}")));
             }

@@ -47,7 +47,7 @@ pub(super) struct Recount<'a> {
     pub(super) unknown_from: Option<u32>,
     /// Headers of extents that start here.
     pub(super) extents: u64,
-    /// Their bytes; without those of spans and their tails.
+    /// Their bytes, with those of the tail of a span.
     pub(super) extent_bytes: u64,
     pub(super) slack_bytes: u64,
     pub(super) newest: u32,
@@ -195,7 +195,8 @@ impl Recount<'_> {
             }
             HeaderKind::SpanTail => {
                 self.check_tail(&place, page, header, offset);
-                matches!(role, None | Some(Role::Buddy | Role::Extent))
+                self.extent_bytes += len;
+                matches!(role, None | Some(Role::Buddy | Role::Extent | Role::Slab))
             }
             HeaderKind::Region => {
                 let number = page / self.layout.region_pages();

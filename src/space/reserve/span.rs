@@ -64,10 +64,13 @@ impl Space {
         let Some(segment) = self.segment(number) else { return Tail::Free };
         match &segment.content {
             _ if segment.is_empty() => Tail::Free,
-            Content::Runs => free(self.runs.map(number).is_some_and(|map| map.is_run_free(0, pages))),
+            Content::Runs | Content::Slab(_) => {
+                free(self.run_map(number).is_some_and(|map| map.is_run_free(0, pages)))
+            }
             Content::Buddy(map) => free(map.is_run_free(0, pages)),
             Content::Absent
-                if matches!(segment.record.role, Role::Extent | Role::Buddy) && !tried.contains(&number) =>
+                if matches!(segment.record.role, Role::Extent | Role::Buddy | Role::Slab)
+                    && !tried.contains(&number) =>
             {
                 Tail::Load(number)
             }
@@ -82,9 +85,9 @@ impl Space {
         }
         if tail_pages > 0 {
             let number = first + segments;
-            let page_role = self
-                .segment(number)
-                .is_some_and(|segment| matches!(segment.content, Content::Runs | Content::Buddy(_)));
+            let page_role = self.segment(number).is_some_and(|segment| {
+                matches!(segment.content, Content::Runs | Content::Buddy(_) | Content::Slab(_))
+            });
             if !page_role && !self.adopt(number, Role::Extent) {
                 return Reserve::Full;
             }

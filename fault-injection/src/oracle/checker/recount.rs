@@ -108,13 +108,13 @@ impl Walk<'_> {
             return flaw("it lies in a span, but has a role of its own");
         }
         let tail = self.span.take_if(|span| segment.number == span.end).filter(|span| span.tail_pages > 0);
-        if tail.is_some() && !matches!(record.role, Role::Buddy | Role::Extent) {
+        if tail.is_some() && !matches!(record.role, Role::Buddy | Role::Extent | Role::Slab) {
             return flaw("the tail of a span should lie in it, but its role has none");
         }
         match record.role {
             Role::None => segment.check_empty(&record),
             Role::Buddy | Role::Extent => runs::check(segment, &record, tail, &mut self.count),
-            Role::Slab => regions::check(segment, &record, &mut self.heads, &mut self.count),
+            Role::Slab => regions::check(segment, &record, tail, &mut self.heads, &mut self.count),
             Role::Span => {
                 self.span = Some(spans::check(segment, &record, self.frontier, &mut self.count)?);
                 Ok(())

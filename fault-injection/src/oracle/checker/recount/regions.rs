@@ -14,6 +14,7 @@ use super::items::Items;
 use super::record::{Record, Sums};
 use super::runs;
 use super::segment::{Cover, Header, Kind, Segment};
+use super::spans::Span;
 
 /// Heads are hashed as if they lay behind all leaves.
 const HEADS_FROM: u64 = 1 << 60;
@@ -63,6 +64,7 @@ impl<'a> Heads<'a> {
 pub(super) fn check(
     segment: &Segment<'_>,
     record: &Record,
+    mut tail: Option<Span>,
     heads: &mut Heads<'_>,
     count: &mut Count,
 ) -> Result<(), Flaw> {
@@ -74,18 +76,25 @@ pub(super) fn check(
             cover.add(&header)?;
             region.check(heads, &mut sums, count)
         }
-        Kind::Buddy | Kind::Extent => {
+        Kind::Buddy | Kind::Extent | Kind::Tail => {
             let bytes = header.pages as u64 * segment.layout.page_bytes;
             sums.items += bytes;
             sums.capacity += bytes;
             count.used_bytes += bytes;
-            runs::add(segment, &header, &mut sums, count)?;
+            if header.kind == Kind::Tail {
+                runs::take_tail(segment, &header, &mut tail)?;
+            } else {
+                runs::add(segment, &header, &mut sums, count)?;
+            }
             cover.add(&header)
         }
-        Kind::Span | Kind::Tail => {
+        Kind::Span => {
             Err(segment.page_flaw(header.page, "its header is of a kind that its segment's role has not"))
         }
     })?;
+    if tail.is_some() {
+        return Err(segment.flaw("the tail of a span should lie in it, but does not"));
+    }
     sums.used_pages = cover.finish()? as u64;
     record.agrees(segment.number, &sums)
 }

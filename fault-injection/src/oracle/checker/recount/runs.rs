@@ -20,10 +20,7 @@ pub(super) fn check(
     segment.each_header(record, |header| {
         match header.kind {
             Kind::Buddy | Kind::Extent => add(segment, &header, &mut sums, count)?,
-            Kind::Tail if tail.take().is_none_or(|span| !span.has_tail(&header)) => {
-                return Err(segment.page_flaw(header.page, "it is the tail of no span that knows of it"));
-            }
-            Kind::Tail => {}
+            Kind::Tail => take_tail(segment, &header, &mut tail)?,
             Kind::Region | Kind::Span => {
                 return Err(
                     segment.page_flaw(header.page, "its header is of a kind that its segment's role has not")
@@ -63,6 +60,14 @@ pub(super) fn add(
         owner: header.owner,
     });
     Ok(())
+}
+
+/// Takes the tail of the span that ends here.
+pub(super) fn take_tail(segment: &Segment<'_>, header: &Header, tail: &mut Option<Span>) -> Result<(), Flaw> {
+    match tail.take() {
+        Some(span) if span.has_tail(header) => Ok(()),
+        _ => Err(segment.page_flaw(header.page, "it is the tail of no span that knows of it")),
+    }
 }
 
 /// Whether a buddy is a power of two, and lies where it may.
