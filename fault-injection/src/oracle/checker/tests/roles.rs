@@ -186,7 +186,10 @@ fn headers_of_regions_that_cannot_be() {
         header(12, &shape_of(3, pages)).refused("a region is of a length or at a place that cannot be");
     }
     header(15, &[0x80]).refused("its header has slack, but is of a kind that has none");
-    header(12, &shape_of(2, 8)).refused("its header is of a kind that its segment's role has not");
+    header(12, &shape_of(4, 8)).refused("its header is of a kind that its segment's role has not");
+    header(12, &shape_of(5, 8)).refused("it is the tail of no span that knows of it");
+    // An extent may be there, but it has other sums.
+    header(12, &shape_of(2, 8)).refused("its record has another sum of slack");
     let elsewhere = closed.with(|forge| forge.change_header(page + 1, 8, &[1, 0, 0, 0, 0x83]));
     elsewhere.refused("a region is of a length or at a place that cannot be");
     closed.with(|forge| forge.flip_bit(page)).refused("what starts here has pages that are not in use");
