@@ -15,7 +15,7 @@ use freehold::format::{
 };
 use freehold::inspect::{CheckReport, check};
 use freehold::journal::{Journal, JournalOptions, MetadataChange, MetadataWrite, Record, Replay};
-use freehold::{AllocRequest, Allocator, Extent, FormatOptions};
+use freehold::{AllocRequest, Allocator, Error, Extent, FormatOptions};
 
 /// A store as it is, and what to do to it.
 struct Target<'a> {
@@ -290,4 +290,44 @@ async fn every_contradiction_is_found() {
             assert!(std::fs::read(&path).unwrap() == before, "{context}");
         }
     }
+}
+
+/// Its pages are all in use, so that no bit says otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_extent_over_a_region_is_not_freed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let options = FormatOptions::new().page_bytes(4096).segment_bytes(128 << 10).journal_bytes(1 << 20);
+    options.create(&path, 4 << 20).await.unwrap();
+    let store = Allocator::open(&path).await.unwrap();
+    let mut all = Vec::new();
+    for bytes in [100, 2000] {
+        let mut txn = store.begin();
+        all.push(txn.alloc(bytes).await.unwrap());
+        txn.commit().await.unwrap();
+    }
+    let mut txn = store.begin();
+    txn.free(&all[0]).await.unwrap();
+    txn.commit().await.unwrap();
+    let region = |of: &Extent| of.offset / (64 << 10) * (64 << 10);
+    let start = region(&all[0]);
+    assert_eq!(start + (64 << 10), region(&all[1]), "the regions lie side by side");
+    let mut txn = store.begin();
+    let extent = txn.alloc(AllocRequest::bytes(64 << 10).at(start)).await.unwrap();
+    txn.commit().await.unwrap();
+    store.close().await.unwrap();
+    drop(store);
+
+    sabotage(&path, &[extent], true, |t| {
+        let (segment, page) = t.place(0);
+        let header = t.extent_header(0);
+        t.header(segment, page, PageHeader { pages: 2 * header.pages, ..header });
+    })
+    .await;
+    assert!(!check(read_only(&path), &mut |_| {}).unwrap().ok);
+    let store = Allocator::open(&path).await.unwrap();
+    let mut txn = store.begin();
+    let found = txn.free(&Extent { len: 2 * extent.len, ..extent }).await;
+    assert!(matches!(found, Err(Error::Corrupt { .. })), "{found:?}");
+    assert_eq!(store.read_at(&all[1], 0, 10).await.unwrap().len(), 10);
 }

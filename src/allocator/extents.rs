@@ -68,10 +68,11 @@ impl Inner {
     fn read_extents(&self, number: u32, role: Role) -> Result<Vec<ExtentInfo>> {
         match role {
             Role::Unused => Ok(Vec::new()),
-            Role::Buddy | Role::Extent => self.read_runs(number),
+            Role::Buddy | Role::Extent => self.read_runs(number, &self.read_bitmap(number)?),
             Role::Slab => {
-                let mut extents = self.read_runs(number)?;
-                extents.extend(self.read_items(number)?);
+                let used = self.read_bitmap(number)?;
+                let mut extents = self.read_runs(number, &used)?;
+                extents.extend(self.read_items(number, &used)?);
                 extents.sort_unstable_by_key(|info| info.extent.offset);
                 Ok(extents)
             }
@@ -96,10 +97,9 @@ impl Inner {
         }
     }
 
-    fn read_runs(&self, number: u32) -> Result<Vec<ExtentInfo>> {
+    fn read_runs(&self, number: u32, used: &[u8]) -> Result<Vec<ExtentInfo>> {
         let layout = self.layout();
         let page_bytes = u64::from(layout.page_bytes());
-        let used = self.read_bitmap(number)?;
         let is_used = |page: u32| used.get(page as usize / 8).is_some_and(|byte| byte >> (page % 8) & 1 == 1);
         let mut extents = Vec::new();
         let usable = layout.usable_range(number);
@@ -126,10 +126,9 @@ impl Inner {
         Ok(extents)
     }
 
-    fn read_items(&self, number: u32) -> Result<Vec<ExtentInfo>> {
-        let used = self.read_bitmap(number)?;
+    fn read_items(&self, number: u32, used: &[u8]) -> Result<Vec<ExtentInfo>> {
         let mut items = Vec::new();
-        for (place, mut region) in self.read_regions(number, &used)? {
+        for (place, mut region) in self.read_regions(number, used)? {
             let start = self.layout().page_offset(number, place * self.layout().region_pages());
             let len = usize::try_from(region.layout().head_bytes()).unwrap_or(0);
             let head = self.read_blocking(start, len)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::buddy_map::BuddyMap;
 use super::runs::RunMap;
-use super::segment::Content;
+use super::segment::{Content, order_of_run};
 use super::slab::{Region, SlabSegment};
 use super::table::Space;
 use crate::format::Role;
@@ -62,7 +62,7 @@ impl Space {
             Role::Extent => {
                 let map = RunMap::from_used_bytes(pages, usable.clone(), used).map_err(misplaced)?;
                 counted(map.free_pages())?;
-                bounded(map.longest().checked_ilog2().and_then(|order| u8::try_from(order).ok()))?;
+                bounded(order_of_run(map.longest()))?;
                 self.runs.attach(number, map);
                 self.set_content(number, Content::Runs);
             }

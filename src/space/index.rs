@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::segment::{Content, Segment};
+use super::segment::{Content, Segment, order_of_run};
 use super::table::Space;
 use crate::format::{ItemClass, MAX_ORDER, Role};
 
@@ -87,12 +87,11 @@ impl Space {
     /// The largest order that a free run in a cold segment may have. The records of those with regions say nothing of it.
     pub(super) fn cold_class(&self, number: u32) -> Option<u8> {
         let segment = self.segment(number)?;
-        let order = |pages: u32| pages.checked_ilog2().and_then(|order| u8::try_from(order).ok());
         match segment.known_longest {
-            Some(longest) => order(longest),
+            Some(longest) => order_of_run(longest),
             None if segment.record.role == Role::Slab => {
                 let usable = u32::try_from(self.layout().usable_range(number).len()).unwrap_or(0);
-                order(usable.saturating_sub(segment.record.used_pages))
+                order_of_run(usable.saturating_sub(segment.record.used_pages))
             }
             None => segment.record.class,
         }
@@ -123,15 +122,12 @@ impl Space {
     /// Brings the index in step with a segment whose pages, state or content changed.
     #[inline]
     pub(super) fn reindex(&mut self, number: u32) {
-        let Some(segment) = self.segment(number) else { return };
-        // Most changes leave a segment as empty or as much in use as it was.
-        let listed = segment.listed_empty == segment.is_empty();
-        if !listed || matches!(segment.content, Content::Buddy(_)) {
+        if self.segment(number).is_some_and(|segment| !segment.is_in_place()) {
             self.reindex_changed(number);
         }
     }
 
-    fn reindex_changed(&mut self, number: u32) {
+    pub(super) fn reindex_changed(&mut self, number: u32) {
         let usable = !self.layout().usable_range(number).is_empty();
         let Some(segment) = self.segment_mut(number) else { return };
         let empty = usable && segment.is_empty();

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::counters::Held;
 use super::place::{Allocation, Place, Release, Reservation, Resize};
-use super::segment::Content;
+use super::segment::{Content, order_of_run};
 use super::table::Space;
 use crate::format::{
     AllocatorState, HeaderKind, Layout, PAGE_HEADER_BYTES, PageHeader, Role, SEGMENT_RECORD_BYTES,
@@ -112,14 +112,13 @@ impl Space {
 
     /// No free run of the committed state is of a higher order.
     fn class_bound(&self, number: u32, free: u32, freed: u32) -> Option<u8> {
-        let order = |pages: u32| pages.checked_ilog2().and_then(|order| u8::try_from(order).ok());
-        let most = order(free)?;
+        let most = order_of_run(free)?;
         let segment = self.segment(number)?;
         // With nothing held back, what is available is what is free.
         if segment.reserved_pages == 0 && segment.pending.is_empty() && freed == 0 {
             return match &segment.content {
                 Content::Buddy(map) => map.largest_order(),
-                Content::Runs => order(self.runs.map(number)?.longest()),
+                Content::Runs => order_of_run(self.runs.map(number)?.longest()),
                 _ => Some(most),
             };
         }

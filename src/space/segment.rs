@@ -7,6 +7,11 @@ use super::index::ItemKind;
 use super::slab::SlabSegment;
 use crate::format::{Role, SegmentRecord};
 
+/// The order of a run of so many pages; none of no pages.
+pub(super) fn order_of_run(pages: u32) -> Option<u8> {
+    pages.checked_ilog2().and_then(|order| u8::try_from(order).ok())
+}
+
 /// What is known of a segment's inside.
 #[derive(Clone, Debug, Default)]
 pub enum Content {
@@ -66,6 +71,13 @@ impl Segment {
             && self.pending.is_empty()
             && self.pins == 0
             && !matches!(self.content, Content::Span(_))
+    }
+
+    /// Whether the index surely has it where it belongs: most changes leave a segment as empty or as much in use as it
+    /// was.
+    #[inline]
+    pub(super) fn is_in_place(&self) -> bool {
+        self.listed_empty == self.is_empty() && !matches!(self.content, Content::Buddy(_))
     }
 
     /// Whether its inside has to be read before it can be used.

@@ -12,6 +12,8 @@ pub(super) struct Head {
     pub(super) bytes: Vec<u8>,
     /// Items that may be handed out: bit set.
     pub(super) available: Box<[u64]>,
+    /// No word of `available` before this one has a bit.
+    first: u16,
     /// How often each place was given out, reservations included. Never goes back while the region is in memory.
     pub(super) counts: Box<[u16]>,
 }
@@ -139,7 +141,7 @@ impl Region {
             }
             *count = self.mark_in(&bytes, index).count;
         }
-        self.head = Some(Head { bytes, available, counts });
+        self.head = Some(Head { bytes, available, first: 0, counts });
     }
 
     fn mark_in(&self, bytes: &[u8], index: u16) -> ItemMark {
@@ -186,7 +188,9 @@ impl Region {
     /// Takes the lowest item that may be handed out; gives its generation.
     pub(super) fn take(&mut self) -> Option<(u16, u32)> {
         let head = self.head.as_mut()?;
-        let (word, bits) = (0_u16..).zip(&mut head.available).find(|(_, bits)| **bits != 0)?;
+        let mut words = (0_u16..).zip(&mut head.available).skip(head.first.into());
+        let (word, bits) = words.find(|(_, bits)| **bits != 0)?;
+        head.first = word;
         let index = word * 64 + u16::try_from(bits.trailing_zeros()).unwrap_or(0);
         *bits &= *bits - 1;
         let count = head.counts.get_mut(usize::from(index))?;
@@ -201,6 +205,7 @@ impl Region {
             && let Some(word) = head.available.get_mut(usize::from(index / 64))
         {
             *word |= 1 << (index % 64);
+            head.first = head.first.min(index / 64);
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use freehold::device::Device;
 use freehold::{AllocRequest, Allocator, Error, ExtentInfo};
 
+use super::compare::list;
 use super::{Live, Subject, open};
 use crate::disk::{CowBase, CowDisk};
 use crate::executor;
@@ -81,6 +82,8 @@ impl Subject {
             let message = format!("memory has {of_recovered:?}, a fresh load {of_fresh:?}");
             return violation(Oracle::FreshLoad, message);
         }
+        touch(recovered)?;
+        touch(&fresh.allocator)?;
         let (places, fresh_places) = (drain(recovered)?, drain(&fresh.allocator)?);
         if places != fresh_places {
             let message = format!("memory would hand out {places:?}, a fresh load {fresh_places:?}");
@@ -185,6 +188,16 @@ pub(super) fn changes_only_what_it_may(
         if due != found {
             return violation(Oracle::Twice, format!("recovery changed the content of the block at {at}"));
         }
+    }
+    Ok(())
+}
+
+/// Reads from every extent, so that the segments which that brings into memory are in memory: space in them is handed
+/// out first.
+fn touch(store: &Allocator) -> Result<(), Violation> {
+    let failed = |error| Violation::new(Oracle::FreshLoad, format!("reading failed: {error}"));
+    for info in list(store)?.map_err(failed)? {
+        executor::run(store.read_at(&info.extent, 0, 1))?.map_err(failed)?;
     }
     Ok(())
 }

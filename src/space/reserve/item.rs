@@ -84,19 +84,16 @@ impl Space {
     }
 
     pub(super) fn take_item(&mut self, number: u32, region: u32) -> Reserve {
-        let loaded = match self.segment(number).map(|segment| &segment.content) {
-            Some(Content::Slab(slab)) => slab.region(region).is_some_and(Region::is_loaded),
-            _ => return Reserve::Full,
-        };
-        if !loaded {
-            return Reserve::LoadRegion(number, region);
-        }
-        self.touch(number);
         let taken = self.change_region(number, region, |region| {
             let taken = region.take();
-            taken.map(|(index, generation)| (index, generation, region.layout))
+            (region.is_loaded(), taken.map(|(index, generation)| (index, generation, region.layout)))
         });
-        let Some((index, generation, layout)) = taken.flatten() else { return Reserve::Full };
+        let (index, generation, layout) = match taken {
+            Some((true, Some(taken))) => taken,
+            Some((false, _)) => return Reserve::LoadRegion(number, region),
+            Some((true, None)) | None => return Reserve::Full,
+        };
+        self.touch(number);
         let (class, tagged) = (layout.class(), layout.tagged());
         let place = Place::Item { segment: number, region, index, class, tagged };
         Reserve::Reserved(Reservation { place, generation })

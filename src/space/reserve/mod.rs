@@ -150,10 +150,11 @@ impl Space {
         let page_bytes = u64::from(self.layout().page_bytes());
         let held = |pages: u32| Held { reserved: u64::from(pages) * page_bytes, pending: 0 };
         self.counters.count_held(held(before), held(after));
-        if let Some(segment) = self.segment_mut(number) {
-            segment.reserved_pages = (segment.reserved_pages + after).saturating_sub(before);
+        let Some(segment) = self.segment_mut(number) else { return };
+        segment.reserved_pages = (segment.reserved_pages + after).saturating_sub(before);
+        if !segment.is_in_place() {
+            self.reindex_changed(number);
         }
-        self.reindex(number);
     }
 
     /// Takes pages out of what may be handed out. False if they are not there.
@@ -197,8 +198,11 @@ impl Space {
         segment.reserved_pages += pages;
         segment.last_used = clock;
         let generation = segment.next_generation();
+        let in_place = segment.is_in_place();
         self.counters.reserved_bytes += bytes;
-        self.reindex(number);
+        if !in_place {
+            self.reindex_changed(number);
+        }
         Reserve::Reserved(Reservation {
             place: Place::Run { segment: number, page, pages, kind },
             generation,

@@ -15,6 +15,7 @@ fn order_of(pages: u32) -> u8 {
     u8::try_from(pages.max(1).next_power_of_two().trailing_zeros()).unwrap_or(u8::MAX)
 }
 
+#[inline]
 fn take_fit(runs: &mut RunIndex, pages: u32, align: u32) -> Option<(u32, u32)> {
     if align <= 1 {
         return runs.take_best(pages);
@@ -37,11 +38,8 @@ impl Space {
         if pages == 0 || pages > self.layout().pages_per_segment() {
             return Reserve::Full;
         }
-        let near = request.near.or_else(|| {
-            let segment = self.groups.get(&request.group?).copied()?;
-            Some(Exactly { segment, page: 0 })
-        });
-        let near = near.filter(|_| align <= 1).and_then(|near| self.fit_near(near, pages));
+        let hinted = request.near.is_some() || request.group.is_some();
+        let near = if hinted && align <= 1 { self.fit_hinted(request, pages) } else { None };
         let taken = match near {
             Some((number, page)) => self.runs.take(number, page, pages).then_some((number, page)),
             None => take_fit(&mut self.runs, pages, align),
@@ -83,6 +81,15 @@ impl Space {
         };
         let class = u8::try_from(pages.ilog2()).unwrap_or(u8::MAX);
         cold.from(class).find_map(|segments| segments.iter().find(may)).copied()
+    }
+
+    /// Near the place of a request, or where others of its group lie.
+    fn fit_hinted(&self, request: &Request, pages: u32) -> Option<(u32, u32)> {
+        let near = request.near.or_else(|| {
+            let segment = self.groups.get(&request.group?).copied()?;
+            Some(Exactly { segment, page: 0 })
+        });
+        self.fit_near(near?, pages)
     }
 
     /// At this very place, or where it fits best in the same segment.

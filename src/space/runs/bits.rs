@@ -59,6 +59,24 @@ impl Bits {
         all_pieces(range, |word, mask| self.word(word) & mask == 0)
     }
 
+    /// The run that the pages of a range would be part of if they were free, where one word tells: nothing if the run, or
+    /// the page on either side of it, lies in other words, or if a page of the range is free already.
+    #[inline]
+    pub(super) fn run_in_word(&self, range: &Range<u32>) -> Option<Range<u32>> {
+        let (word, from) = (range.start / WORD, range.start % WORD);
+        let to = range.end - word * WORD;
+        if to >= WORD {
+            return None;
+        }
+        let bits = self.word(word);
+        let (below, above) = ((1 << from) - 1, u64::MAX << to);
+        let (left, right) = (!bits & below, !bits & above);
+        if bits & !(below | above) != 0 || left == 0 || right == 0 {
+            return None;
+        }
+        Some(word * WORD + WORD - left.leading_zeros()..word * WORD + right.trailing_zeros())
+    }
+
     /// The first page of `range` that is free, or used, or else the end of the range.
     pub(super) fn next(&self, range: Range<u32>, free: bool) -> u32 {
         let sought = |(word, mask): (u32, u64)| {

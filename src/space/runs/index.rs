@@ -64,19 +64,27 @@ impl RunIndex {
     /// The shortest run of at least `pages` pages; among equals that of the lowest segment, and in it the lowest one.
     /// Nothing for no pages.
     #[must_use]
-    #[inline]
     pub fn best_fit(&self, pages: u32) -> Option<Fit> {
-        if pages == 0 {
+        match self.short_fit(pages) {
+            Some((segment, len)) => {
+                let page = self.map(segment)?.first_short(len)?;
+                Some(Fit { segment, page, len })
+            }
+            None if pages == 0 => None,
+            None => self.long(pages).next(),
+        }
+    }
+
+    /// The segment and the length of the best fit, if that is a short run.
+    #[inline]
+    fn short_fit(&self, pages: u32) -> Option<(u32, u32)> {
+        // There is no run of length 0, but it would be taken for one of any length.
+        let lengths = self.segments.lengths() & u64::MAX.checked_shl(pages).unwrap_or(0);
+        if lengths == 0 || pages == 0 {
             return None;
         }
-        let lengths = self.segments.lengths() & u64::MAX.checked_shl(pages).unwrap_or(0);
-        if lengths != 0 {
-            let len = lengths.trailing_zeros();
-            let segment = self.segments.first(len);
-            let page = self.map(segment)?.first_short(len)?;
-            return Some(Fit { segment, page, len });
-        }
-        self.long(pages).next()
+        let len = lengths.trailing_zeros();
+        Some((self.segments.first(len), len))
     }
 
     /// The shortest run of at least `pages` pages in one segment; among equals the lowest one. Nothing for no pages.
@@ -118,17 +126,22 @@ impl RunIndex {
     /// it.
     #[inline]
     pub fn take_best(&mut self, pages: u32) -> Option<(u32, u32)> {
-        let fit = self.best_fit(pages)?;
-        let map = self.segments.map_mut(fit.segment)?;
+        let Some((segment, len)) = self.short_fit(pages) else { return self.take_long(pages) };
+        let map = self.segments.map_mut(segment)?;
         let before = map.short_lengths();
-        let page = map.take_of(fit.page, fit.len, pages);
+        let page = map.take_short(len, pages)?;
         let after = map.short_lengths();
-        self.segments.note(fit.segment, before ^ after, after);
-        let rest = fit.len - pages;
-        let left = if page == fit.page { page + pages } else { fit.page };
-        self.remove(fit.segment, &(fit.page..fit.page + fit.len));
-        self.insert(fit.segment, &(left..left + rest));
-        Some((fit.segment, page))
+        self.segments.note(segment, before ^ after, after);
+        self.tally.remove(len);
+        self.tally.add(len - pages);
+        Some((segment, page))
+    }
+
+    /// The same where only long runs are long enough.
+    fn take_long(&mut self, pages: u32) -> Option<(u32, u32)> {
+        let run = self.best_fit(pages)?;
+        let page = if pages >= LONG { run.page + (run.len - pages) } else { run.page };
+        self.take(run.segment, page, pages).then_some((run.segment, page))
     }
 
     /// Marks the `pages` pages from `page` on as used. Refused, with false, if the segment is not attached, if there

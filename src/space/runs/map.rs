@@ -211,17 +211,20 @@ impl RunMap {
         Some(start..end)
     }
 
-    /// Marks `pages` pages of a run as used: its last ones for a long stretch, else its first ones. Returns the first
-    /// of them. The run is one that the index has, and is long enough.
+    /// Marks the first `pages` pages of the lowest run of exactly `len` pages as used, and returns the first of them.
+    /// `len` is a short length and not less than `pages`.
     #[inline]
-    pub(super) fn take_of(&mut self, start: u32, len: u32, pages: u32) -> u32 {
-        let rest = len - pages;
-        let (page, left) = if pages >= LONG { (start + rest, start) } else { (start, start + pages) };
+    pub(super) fn take_short(&mut self, len: u32, pages: u32) -> Option<u32> {
+        let pair = self.bins.first(len)?;
+        let (within, only) = self.bits.starts(pair, len).first_and_only()?;
+        let page = pair * pair::PAGES + within;
         self.flip(&(page..page + pages));
         self.free -= pages;
-        self.remove(start, len);
-        self.insert(left, rest);
-        page
+        if only {
+            self.bins.remove(len, pair);
+        }
+        self.insert(page + pages, len - pages);
+        Some(page)
     }
 
     /// Marks the `pages` pages from `page` on as free, and returns the run that they are now part of. Refused, with
@@ -230,10 +233,11 @@ impl RunMap {
     pub(super) fn give(&mut self, page: u32, pages: u32) -> Option<Range<u32>> {
         let given = self.range(page, pages)?;
         self.bins.touch(page / pair::PAGES);
-        if !self.bits.all_used(&given) {
-            return None;
-        }
-        let (start, end) = (self.start_of(page), self.end_of(given.end));
+        let Range { start, end } = match self.bits.run_in_word(&given) {
+            Some(run) => run,
+            None if self.bits.all_used(&given) => self.start_of(page)..self.end_of(given.end),
+            None => return None,
+        };
         self.flip(&given);
         self.free += pages;
         self.remove(start, page - start);

@@ -3,12 +3,7 @@
 //! A run that is short and starts in a pair of words ends in it or in the first word of the next one. So the pair, the
 //! last page before it and the word after it say which short runs start in it.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "hot path: the arrays have one place for each word of a pair, and one more for ends"
-)]
-
-use super::{FANOUT as WORD, ones};
+use super::FANOUT as WORD;
 
 /// Words in a pair.
 pub(super) const WORDS: u32 = 2;
@@ -46,9 +41,10 @@ impl Pair {
 /// Where in a pair the runs of one short length start.
 pub(super) struct Starts {
     /// The first pages of runs that have the end of a run, not always their own, at the right distance.
-    candidates: [u64; WORDS as usize],
-    /// The first pages after runs, also those in the word after the pair.
-    ends: [u64; WORDS as usize + 1],
+    candidates: u128,
+    bits: u128,
+    /// The word after the pair.
+    after: u64,
     len: u32,
 }
 
@@ -58,50 +54,57 @@ impl Starts {
     /// pair, or the last one, is not free.
     #[inline]
     pub(super) fn new(before: u64, pair: &Pair, after: u64, len: u32) -> Self {
-        let words = &pair.0;
-        let below = |at: usize| if at == 0 { before } else { words[at - 1] >> (WORD - 1) };
-        let ends: [u64; WORDS as usize] = std::array::from_fn(|at| (words[at] << 1 | below(at)) & !words[at]);
-        let last_end = (after << 1 | below(WORDS as usize)) & !after;
-        let ends: [u64; WORDS as usize + 1] =
-            std::array::from_fn(|at| if at < WORDS as usize { ends[at] } else { last_end });
-        let candidates = std::array::from_fn(|at| {
-            let starts = words[at] & !(words[at] << 1 | below(at));
-            starts & (ends[at] >> (len % WORD) | ends[at + 1] << ((WORD - len) % WORD))
-        });
-        Self { candidates, ends, len }
+        let [low, high] = pair.0.map(u128::from);
+        let bits = high << WORD | low;
+        let shifted = bits << 1 | u128::from(before & 1);
+        let (starts, ends) = (bits & !shifted, shifted & !bits);
+        let last_ends = (after << 1 | u64::from(high >> (WORD - 1) == 1)) & !after;
+        let ends = ends >> len | u128::from(last_ends) << WORD << (WORD - len);
+        Self { candidates: starts & ends, bits, after, len }
     }
 
     /// Whether there is such a run.
     #[inline]
-    pub(super) fn any(self) -> bool {
-        self.candidates.iter().fold(0, |all, word| all | word) != 0 && self.first().is_some()
+    pub(super) fn any(mut self) -> bool {
+        self.next().is_some()
     }
 
     /// The lowest such run, by its first page counted from the start of the pair.
     #[inline]
-    pub(super) fn first(self) -> Option<u32> {
-        let [low, high] = self.candidates.map(u128::from);
-        let mut candidates = high << WORD | low;
-        while candidates != 0 {
-            let page = candidates.trailing_zeros();
-            let (at, within) = ((page / WORD) as usize, page % WORD);
-            let end = self.ends[at] >> within | self.ends[at + 1] << 1 << (WORD - 1 - within);
-            if end.trailing_zeros() == self.len {
-                return Some(page);
-            }
-            candidates &= candidates - 1;
-        }
-        None
+    pub(super) fn first(mut self) -> Option<u32> {
+        self.next()
+    }
+
+    /// The same, and whether it is the only one.
+    #[inline]
+    pub(super) fn first_and_only(mut self) -> Option<(u32, bool)> {
+        let first = self.next()?;
+        Some((first, self.candidates == 0 || self.next().is_none()))
     }
 
     /// All such runs, by their first pages counted from the start of the pair, in ascending order.
     #[inline]
-    pub(super) fn pages(self) -> impl Iterator<Item = u32> {
-        let Self { candidates, ends, len } = self;
-        (0..WORDS).zip(candidates).flat_map(move |(at, candidates)| {
-            let (here, next) = (ends[at as usize], ends[at as usize + 1]);
-            let end = move |page: u32| (here >> page | next << 1 << (WORD - 1 - page)).trailing_zeros();
-            ones(candidates).filter(move |&page| end(page) == len).map(move |page| at * WORD + page)
-        })
+    pub(super) fn pages(mut self) -> impl Iterator<Item = u32> {
+        std::iter::from_fn(move || self.next())
     }
+
+    /// The lowest run that is left.
+    #[inline]
+    fn next(&mut self) -> Option<u32> {
+        while self.candidates != 0 {
+            let page = self.candidates.trailing_zeros();
+            self.candidates &= self.candidates - 1;
+            let beyond = if page > WORD { self.after << (PAGES - page) } else { 0 };
+            if (low(self.bits >> page) | beyond).trailing_ones() == self.len {
+                return Some(page);
+            }
+        }
+        None
+    }
+}
+
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the low word is meant")]
+const fn low(bits: u128) -> u64 {
+    bits as u64
 }

@@ -143,64 +143,53 @@ impl Segments {
     }
 
     fn note_changed(&mut self, segment: u32, changed: u64, has: u64) {
+        let (group, _) = locate(segment);
+        let Some(group) = self.groups.get_mut(group).and_then(Option::as_mut) else { return };
+        let mut passed_on = 0;
         for len in ones(changed) {
-            if has & bit(len) == 0 {
-                self.remove(segment, len);
+            let row = group.rows.row_mut(len);
+            let first = &mut self.first[len as usize];
+            if has & bit(len) != 0 {
+                passed_on |= u64::from(*row == 0) << len;
+                *row |= bit(segment);
+                *first = segment.min(*first);
             } else {
-                self.insert(segment, len);
+                *row &= !bit(segment);
+                passed_on |= u64::from(*row == 0) << len;
+                if *first == segment {
+                    // The group of the lowest segment is the lowest one that has any.
+                    *first = (segment & !(FANOUT - 1)) + row.trailing_zeros();
+                }
             }
+        }
+        if passed_on != 0 {
+            self.note_group(segment, passed_on, has);
         }
     }
 
-    fn insert(&mut self, segment: u32, len: u32) {
-        let first = &mut self.first[len as usize];
-        *first = segment.min(*first);
-        self.lengths |= bit(len);
-        let (group, _) = locate(segment);
-        if let Some(rows) = self.groups[group].as_mut().map(|group| &mut group.rows) {
-            *rows.row_mut(len) |= bit(segment);
-        }
-        let mut child = segment >> FANOUT_ORDER;
-        for level in &mut self.levels {
-            let row = level[(child >> FANOUT_ORDER) as usize].row_mut(len);
-            if *row & bit(child) != 0 {
-                return;
+    /// Notes that the group of a segment now has, or no longer has, segments with runs of the short lengths that
+    /// `changed` names.
+    fn note_group(&mut self, segment: u32, changed: u64, has: u64) {
+        for len in ones(changed) {
+            let came = has & bit(len) != 0;
+            let mut child = segment >> FANOUT_ORDER;
+            for level in &mut self.levels {
+                let row = level[(child >> FANOUT_ORDER) as usize].row_mut(len);
+                let before = *row;
+                *row = before & !bit(child) | u64::from(came) << (child % FANOUT);
+                if before != 0 && *row != 0 {
+                    break;
+                }
+                child >>= FANOUT_ORDER;
             }
-            *row |= bit(child);
-            child >>= FANOUT_ORDER;
-        }
-    }
-
-    fn remove(&mut self, segment: u32, len: u32) {
-        let rest = self.clear(segment, len);
-        if self.first[len as usize] == segment {
-            // The group of the lowest segment is the lowest one that has any.
-            let near = (rest != 0).then(|| (segment & !(FANOUT - 1)) + rest.trailing_zeros());
-            let lowest = near.or_else(|| self.lowest(len));
-            self.first[len as usize] = lowest.unwrap_or(u32::MAX);
-            self.lengths &= !(u64::from(lowest.is_none()) << len);
-        }
-    }
-
-    /// The row of the segment's group after that.
-    fn clear(&mut self, segment: u32, len: u32) -> u64 {
-        let (group, _) = locate(segment);
-        if let Some(rows) = self.groups[group].as_mut().map(|group| &mut group.rows) {
-            *rows.row_mut(len) &= !bit(segment);
-            if rows.row(len) != 0 {
-                return rows.row(len);
+            if came {
+                self.lengths |= bit(len);
+            } else {
+                let lowest = self.lowest(len);
+                self.first[len as usize] = lowest.unwrap_or(u32::MAX);
+                self.lengths &= !(u64::from(lowest.is_none()) << len);
             }
         }
-        let mut child = segment >> FANOUT_ORDER;
-        for level in &mut self.levels {
-            let row = level[(child >> FANOUT_ORDER) as usize].row_mut(len);
-            *row &= !bit(child);
-            if *row != 0 {
-                return 0;
-            }
-            child >>= FANOUT_ORDER;
-        }
-        0
     }
 
     fn lowest(&self, len: u32) -> Option<u32> {
