@@ -297,7 +297,7 @@ async fn every_contradiction_is_found() {
 async fn an_extent_over_a_region_is_not_freed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
-    let options = FormatOptions::new().page_bytes(4096).segment_bytes(128 << 10).journal_bytes(1 << 20);
+    let options = FormatOptions::new().page_bytes(4096).segment_bytes(256 << 10).journal_bytes(1 << 20);
     options.create(&path, 4 << 20).await.unwrap();
     let store = Allocator::open(&path).await.unwrap();
     let mut all = Vec::new();
@@ -312,6 +312,7 @@ async fn an_extent_over_a_region_is_not_freed() {
     let region = |of: &Extent| of.offset / (64 << 10) * (64 << 10);
     let start = region(&all[0]);
     assert_eq!(start + (64 << 10), region(&all[1]), "the regions lie side by side");
+    assert_eq!(start / (256 << 10), region(&all[1]) / (256 << 10), "in one segment");
     let mut txn = store.begin();
     let extent = txn.alloc(AllocRequest::bytes(64 << 10).at(start)).await.unwrap();
     txn.commit().await.unwrap();

@@ -74,6 +74,27 @@ async fn every_size_gets_the_smallest_class_that_holds_it() {
     bed.verify().await;
 }
 
+/// The lowest place is always the next, so that what lives together lies together.
+#[tokio::test]
+async fn the_lowest_item_that_is_free_is_handed_out() {
+    let bed = Bed::small().await;
+    let all = alloc_many(&bed, capacity(&bed, 100, false), AllocRequest::bytes(100)).await;
+    assert!(all.len() > 200);
+    assert!(all.is_sorted_by_key(|extent| extent.offset));
+    assert_eq!(region_of(&all[0]), region_of(all.last().unwrap()));
+    let freed = [180, 3, 70, 199];
+    let mut txn = bed.store.begin();
+    for at in freed {
+        txn.free(&all[at]).await.unwrap();
+    }
+    txn.commit().await.unwrap();
+    let again = alloc_many(&bed, freed.len() as u64, AllocRequest::bytes(100)).await;
+    let offsets =
+        |extents: &[freehold::Extent]| extents.iter().map(|extent| extent.offset).collect::<Vec<_>>();
+    assert_eq!(offsets(&again), offsets(&[all[3], all[70], all[180], all[199]]));
+    bed.verify().await;
+}
+
 #[tokio::test]
 async fn with_large_pages_items_reach_to_32_kib() {
     let device = Arc::new(MemoryDevice::zeroed(16 << 20));
