@@ -245,7 +245,7 @@ fn pieces(
 fn times(sizes: &Sizes, figures: &mut Figures, report: &mut Report) -> freehold::Result<()> {
     report.say(&format!(
         "## Time of a pair\nA store at 90 % fill of the first law, filled and then turned over once at random. Nothing is published: reserving is allocating in memory, giving \
-         a reservation back is freeing. Medians over {} batches of the mean of 1,000 pairs. *The same* is allocated and freed at once; a *replacement* frees a random \
+         a reservation back is freeing. Built as `[profile.bench]` says (LTO). Medians over {} batches of the mean of 1,000 pairs. *The same* is allocated and freed at once; a *replacement* frees a random \
          blob and allocates another one: on a large store each of the two is a place that is in no cache.",
         sizes.batches
     ));
