@@ -27,7 +27,8 @@ struct Target<'a> {
 
 impl Target<'_> {
     fn bytes(&mut self, (leaf, offset): (LeafAddress, u32), bytes: Vec<u8>) {
-        self.writes.push(MetadataWrite { leaf, change: MetadataChange::Bytes { offset, bytes } });
+        self.writes
+            .push(MetadataWrite { leaf, change: MetadataChange::Bytes { offset, bytes: bytes.into() } });
     }
 
     fn place(&self, extent: usize) -> (u32, u32) {
@@ -108,7 +109,7 @@ async fn sabotage(path: &Path, extents: &[Extent], close: bool, act: fn(&mut Tar
     let permit = journal.claim_space(journal.record_bound(metadata.len(), 8192, &[])).await.unwrap();
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let completion = Box::new(move |result: freehold::Result<u64>| sender.send(result).unwrap());
-    let record = Record { metadata, caller: Vec::new(), bases: HashMap::new(), permit, completion };
+    let record = Record { metadata, caller: Vec::new(), bases: Default::default(), permit, completion };
     let (_, must_drive) = journal.appender().unwrap().append(record).unwrap();
     if must_drive {
         journal.start_driving().await;

@@ -3,14 +3,15 @@
 //! Until `publish` changes memory, a transaction can be given up at any time and leaves no trace; from there on it belongs
 //! to the journal. So whatever waits comes before, and whatever can fail except for appending the record itself.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 use write_journal::TransactionWrite;
 
-use super::handle::{Inner, Reserved};
-use super::load::Fault;
+use super::handle::{Core, Inner, Pending, Reserved};
+use super::load::{Fault, together};
 use super::transaction::Transaction;
 use crate::error::{Error, Result};
 use crate::format::LeafAddress;
@@ -23,6 +24,9 @@ pub struct Committed {
     /// Its log sequence number; the last one of the store for a transaction without effects.
     pub lsn: u64,
 }
+
+/// Blocks of the caller as they were read from the device, by number.
+type Bases = FxHashMap<u64, Vec<u8>>;
 
 /// What a commit changes: metadata blocks, and blocks of the device by number.
 struct Touched {
@@ -43,19 +47,16 @@ impl Transaction {
         let inner = Arc::clone(&self.inner);
         let journal = &inner.journal;
         journal.check_alive()?;
-        self.seal_items();
-        let needed = self.journal_bytes();
+        let (places, data_number) = {
+            let mut core = inner.core();
+            self.seal_items(&mut core);
+            (self.places(&core), self.last_data_number(&core))
+        };
+        let heads = self.region_heads(&places);
+        let needed = self.bound(&places, self.caller_ranges(&heads).collect());
         if needed > journal.max_transaction_bytes() {
             return Err(Error::TransactionTooLarge { needed, max: journal.max_transaction_bytes() });
         }
-        let data_number = {
-            let core = inner.core();
-            let own = self.allocated.iter().filter_map(|extent| inner.find_reserved(&core, extent));
-            let own = own.map(|reserved| reserved.data_number);
-            let resized = self.resized.iter().filter_map(|(extent, _)| core.resized.get(&extent.offset));
-            let resized = resized.map(|resized| resized.data_number);
-            own.chain(resized).max().unwrap_or(0).max(self.data_number)
-        };
         journal.wait_data_durable(data_number).await?;
         if self.has_no_effect() {
             return Ok(Committed { lsn: journal.stats().durable_lsn });
@@ -65,14 +66,11 @@ impl Transaction {
             inner.offload(|inner| inner.journal.checkpoint()).await?;
         }
         let permit = journal.claim_space(needed).await?;
-        let places = self.places();
-        let heads = self.region_heads(&places);
-        let staged = self.staged.iter().map(|write| (write.offset, write.data.len() as u64));
         let ranges: Vec<_> =
-            staged.chain(heads.iter().copied()).map(|(offset, len)| inner.block_range(offset, len)).collect();
+            self.caller_ranges(&heads).map(|(offset, len)| inner.block_range(offset, len)).collect();
         // Held until the bytes are in the overlay: no direct write comes between a block's image and its record.
         let guard = if ranges.is_empty() { None } else { Some(inner.locks.lock(ranges).await) };
-        let mut bases = HashMap::new();
+        let mut bases = FxHashMap::default();
         let touched = Touched { leaves: self.touched_leaves(&places), blocks: self.caller_blocks(&heads) };
         self.warm_for_commit(&touched, &mut bases).await?;
         let (receiver, must_drive) = self.publish(&touched, bases, permit)?;
@@ -92,22 +90,25 @@ impl Transaction {
     /// [`max_transaction_bytes`](crate::Allocator::max_transaction_bytes) can be had.
     #[must_use]
     pub fn journal_bytes(&self) -> u64 {
-        let layout = self.inner.layout();
-        let (mut changes, mut bytes) = (0, 0);
-        let places = self.places();
-        for place in &places {
-            let (more_changes, more_bytes) = Space::change_bound(layout, place);
-            changes += more_changes;
-            bytes += more_bytes;
-        }
-        let mut caller: Vec<(u64, u64)> =
-            self.staged.iter().map(|write| (write.offset, write.data.len() as u64)).collect();
-        caller.extend(self.region_heads(&places));
         let core = self.inner.core();
+        let places = self.places(&core);
+        let mut caller: Vec<(u64, u64)> = self.caller_ranges(&self.region_heads(&places)).collect();
         let own = self.allocated.iter().filter_map(|extent| core.reserved.get(&extent.offset));
         let items = own.flat_map(|reserved| &reserved.writes);
         caller.extend(items.map(|(offset, data)| (*offset, data.len() as u64)));
         drop(core);
+        self.bound(&places, caller)
+    }
+
+    /// Journal bytes that changes of these places, and of these ranges of the caller's space, may need.
+    fn bound(&self, places: &[Place], caller: Vec<(u64, u64)>) -> u64 {
+        let layout = self.inner.layout();
+        let (mut changes, mut bytes) = (0, 0);
+        for place in places {
+            let (more_changes, more_bytes) = Space::change_bound(layout, place);
+            changes += more_changes;
+            bytes += more_bytes;
+        }
         // A block of which several writes touch a part is one update, with a patch for each.
         let block_bytes = u64::from(layout.block_bytes());
         let under = |(offset, len): (u64, u64)| offset / block_bytes..(offset + len).div_ceil(block_bytes);
@@ -119,8 +120,7 @@ impl Transaction {
     }
 
     /// Where this transaction changes something; what grows or shrinks as a whole.
-    fn places(&self) -> Vec<Place> {
-        let core = self.inner.core();
+    fn places(&self, core: &Core) -> Vec<Place> {
         let own = self.allocated.iter().filter_map(|extent| core.reserved.get(&extent.offset));
         let resized = self.resized.iter().map(|(_, resize)| Place::Run {
             segment: resize.segment,
@@ -147,6 +147,21 @@ impl Transaction {
         places.iter().filter_map(head).collect()
     }
 
+    /// The direct write that has to be durable before this transaction can be.
+    fn last_data_number(&self, core: &Core) -> u64 {
+        let own = self.allocated.iter().filter_map(|extent| self.inner.find_reserved(core, extent));
+        let own = own.map(|reserved| reserved.data_number);
+        let resized = self.resized.iter().filter_map(|(extent, _)| core.resized.get(&extent.offset));
+        let resized = resized.map(|resized| resized.data_number);
+        own.chain(resized).max().unwrap_or(0).max(self.data_number)
+    }
+
+    /// Ranges of the caller's space that change: staged writes, and heads of regions. Offset and length.
+    fn caller_ranges(&self, heads: &BTreeSet<(u64, u64)>) -> impl Iterator<Item = (u64, u64)> {
+        let staged = self.staged.iter().map(|write| (write.offset, write.data.len() as u64));
+        staged.chain(heads.iter().copied())
+    }
+
     fn has_no_effect(&self) -> bool {
         self.allocated.is_empty()
             && self.freed.is_empty()
@@ -155,8 +170,7 @@ impl Transaction {
     }
 
     /// Takes over what was written into the items that this transaction allocated.
-    fn seal_items(&mut self) {
-        let mut core = self.inner.core();
+    fn seal_items(&mut self, core: &mut Core) {
         for extent in &self.allocated {
             if let Some(reserved) = core.reserved.get_mut(&extent.offset) {
                 reserved.sealed = true;
@@ -172,14 +186,15 @@ impl Transaction {
 
     /// Has everything in memory that publishing changes, metadata blocks and the caller's; and sees to it that the
     /// metadata blocks are physically there.
-    async fn warm_for_commit(&self, touched: &Touched, bases: &mut HashMap<u64, Vec<u8>>) -> Result<()> {
+    async fn warm_for_commit(&self, touched: &Touched, bases: &mut Bases) -> Result<()> {
         let overlay = self.inner.journal.overlay();
-        let missing: Vec<_> = touched
-            .leaves
-            .iter()
-            .copied()
-            .filter(|leaf| !overlay.contains(BlockId::Metadata(leaf.0)) || !self.inner.is_prepared(*leaf))
-            .collect();
+        let missing: Vec<_> = {
+            let prepared = self.inner.prepared();
+            let is_missing = |leaf: &LeafAddress| {
+                !overlay.contains(BlockId::Metadata(leaf.0)) || !prepared.contains(&together(*leaf))
+            };
+            touched.leaves.iter().copied().filter(is_missing).collect()
+        };
         if !missing.is_empty() {
             let load = move |inner: &Inner| {
                 inner.prepare(&missing)?;
@@ -211,9 +226,8 @@ impl Transaction {
     /// Numbers of the blocks of the device under staged writes and under heads of regions, each once.
     fn caller_blocks(&self, heads: &BTreeSet<(u64, u64)>) -> Vec<u64> {
         let block_bytes = u64::from(self.inner.layout().block_bytes());
-        let staged = self.staged.iter().map(|write| (write.offset, write.data.len() as u64));
         let under = |(offset, len): (u64, u64)| offset / block_bytes..(offset + len).div_ceil(block_bytes);
-        let mut blocks: Vec<u64> = staged.chain(heads.iter().copied()).flat_map(under).collect();
+        let mut blocks: Vec<u64> = self.caller_ranges(heads).flat_map(under).collect();
         blocks.sort_unstable();
         blocks.dedup();
         blocks
@@ -221,9 +235,11 @@ impl Transaction {
 
     fn touched_leaves(&self, places: &[Place]) -> Vec<LeafAddress> {
         let layout = self.inner.layout();
-        let leaves: BTreeSet<_> =
-            places.iter().flat_map(|place| Space::touched_leaves(layout, place)).collect();
-        leaves.into_iter().collect()
+        let mut leaves = Vec::with_capacity(5 * places.len());
+        places.iter().for_each(|place| Space::push_touched_leaves(layout, place, &mut leaves));
+        leaves.sort_unstable();
+        leaves.dedup();
+        leaves
     }
 
     /// Takes effect in memory and joins the open group. From here on the transaction is no longer this value's.
@@ -232,7 +248,7 @@ impl Transaction {
     fn publish(
         &mut self,
         touched: &Touched,
-        mut bases: HashMap<u64, Vec<u8>>,
+        mut bases: Bases,
         permit: RingPermit,
     ) -> Result<(oneshot::Receiver<Result<u64>>, bool)> {
         let inner = &self.inner;
@@ -297,23 +313,16 @@ impl Transaction {
         let staged = std::mem::take(&mut self.staged).into_iter();
         caller.extend(staged.map(|write| (write.offset, write.data)));
         let (sender, receiver) = oneshot::channel();
-        let completion = {
-            let inner = Arc::clone(inner);
-            Box::new(move |result: Result<u64>| {
-                if result.is_ok() && !(releases.is_empty() && resizes.is_empty()) {
-                    inner.core().space.reclaim(&releases, &resizes);
-                }
-                // Whoever is told may drop the last handle, and expects the store to be closed then.
-                drop(inner);
-                // Somebody who dropped the commit does not want to know.
-                let _ = sender.send(result);
-            })
-        };
+        // Somebody who dropped the commit does not want to know.
+        let completion = Box::new(move |result| drop(sender.send(result)));
         let record = Record { metadata: published.metadata, caller, bases, permit, completion };
-        let (_, must_drive) = appender.append(record).inspect_err(|error| {
+        let (lsn, must_drive) = appender.append(record).inspect_err(|error| {
             // Memory is ahead of the journal for good.
             inner.journal.port().poison(error.clone());
         })?;
+        if !(releases.is_empty() && resizes.is_empty()) {
+            core.pending.push_back(Pending { lsn, releases, resizes });
+        }
         Ok((receiver, must_drive))
     }
 }

@@ -1,8 +1,10 @@
 //! The handle to an open store.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::extent::Extent;
 use super::offload::offload;
@@ -13,7 +15,7 @@ use crate::device::{Clock, Device, Port};
 use crate::error::{Error, Result};
 use crate::format::{Layout, Role, StoreId};
 use crate::journal::{Journal, JournalOptions, Maintenance, RangeLocks, Replay, ReplayReport};
-use crate::space::{Reservation, Space};
+use crate::space::{Release, Reservation, Resize, Space};
 
 /// A reservation that nobody else can see yet.
 #[derive(Clone, Debug)]
@@ -47,9 +49,19 @@ pub(super) struct Core {
     /// Reservations of open transactions, by offset.
     pub(super) reserved: BTreeMap<u64, Reserved>,
     /// Offsets of extents that an open transaction is going to free, or gives another length.
-    pub(super) claimed: HashSet<u64>,
+    pub(super) claimed: FxHashSet<u64>,
     /// Those that get another length, by offset.
-    pub(super) resized: HashMap<u64, Resized>,
+    pub(super) resized: FxHashMap<u64, Resized>,
+    /// What transactions that are not durable yet freed, in order of their LSNs.
+    pub(super) pending: VecDeque<Pending>,
+}
+
+/// What a transaction freed. It is handed out again when that is durable (rule 3).
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) lsn: u64,
+    pub(super) releases: Vec<Release>,
+    pub(super) resizes: Vec<Resize>,
 }
 
 #[derive(Debug)]
@@ -60,8 +72,19 @@ pub(super) struct Inner {
     /// See [`OpenOptions::loaded_bytes`].
     pub(super) loaded_budget: usize,
     /// Metadata blocks whose slots are known to be physically there, some together.
-    prepared: Mutex<HashSet<u64>>,
+    prepared: Mutex<FxHashSet<u64>>,
     maintenance: Maintenance,
+}
+
+impl Core {
+    /// What was freed up to this LSN is durable.
+    fn reclaim_until(&mut self, lsn: u64) {
+        while self.pending.front().is_some_and(|pending| pending.lsn <= lsn)
+            && let Some(pending) = self.pending.pop_front()
+        {
+            self.space.reclaim(&pending.releases, &pending.resizes);
+        }
+    }
 }
 
 impl Drop for Inner {
@@ -82,7 +105,7 @@ impl Inner {
         self.journal.layout()
     }
 
-    pub(super) fn prepared(&self) -> MutexGuard<'_, HashSet<u64>> {
+    pub(super) fn prepared(&self) -> MutexGuard<'_, FxHashSet<u64>> {
         // A set that somebody left in the middle of an insertion is whole.
         self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -153,18 +176,30 @@ impl Allocator {
             let port = Arc::new(Port::new(device, clock, read_only));
             // The tables are read before anything is written: a store that contradicts itself is refused untouched.
             let (journal, report, space) = Journal::open(port, options, replay, super::load::load_space)?;
-            let core =
-                Core { space, reserved: BTreeMap::new(), claimed: HashSet::new(), resized: HashMap::new() };
+            let core = Core {
+                space,
+                reserved: BTreeMap::new(),
+                claimed: FxHashSet::default(),
+                resized: FxHashMap::default(),
+                pending: VecDeque::new(),
+            };
             let maintenance = Maintenance::start(&journal)?;
             let inner = Inner {
                 journal,
                 core: Mutex::new(core),
                 locks: RangeLocks::default(),
                 loaded_budget,
-                prepared: Mutex::new(HashSet::new()),
+                prepared: Mutex::new(FxHashSet::default()),
                 maintenance,
             };
-            Ok((Self { inner: Arc::new(inner) }, report))
+            let inner = Arc::new(inner);
+            let weak = Arc::downgrade(&inner);
+            inner.journal.on_durable(move |lsn| {
+                if let Some(inner) = weak.upgrade() {
+                    inner.core().reclaim_until(lsn);
+                }
+            });
+            Ok((Self { inner }, report))
         })
         .await
     }

@@ -15,6 +15,11 @@ use crate::space::{Content, Region, Space};
 /// Metadata blocks whose slots are made physically present at a time.
 const PREPARED_TOGETHER: u64 = 8;
 
+/// The metadata blocks that are prepared together, as a number.
+pub(super) const fn together(leaf: LeafAddress) -> u64 {
+    leaf.0 / PREPARED_TOGETHER
+}
+
 /// What has to be in memory before a question can be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Missing {
@@ -233,8 +238,8 @@ impl Inner {
     /// on them (rule 14).
     pub(super) fn prepare(&self, leaves: &[LeafAddress]) -> Result<()> {
         for leaf in leaves {
-            let together = leaf.0 / PREPARED_TOGETHER;
-            if self.is_prepared(*leaf) {
+            let together = together(*leaf);
+            if self.prepared().contains(&together) {
                 continue;
             }
             let first = together * PREPARED_TOGETHER;
@@ -243,9 +248,5 @@ impl Inner {
             self.prepared().insert(together);
         }
         Ok(())
-    }
-
-    pub(super) fn is_prepared(&self, leaf: LeafAddress) -> bool {
-        self.prepared().contains(&(leaf.0 / PREPARED_TOGETHER))
     }
 }

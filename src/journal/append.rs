@@ -1,11 +1,13 @@
 //! Appending: a transaction's bytes go into the overlay and are noted in the open group.
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
 use super::engine::{Journal, State};
-use super::overlay::BlockId;
+use super::overlay::{BlockId, OverlayBlock};
 use super::ring::RingPermit;
 use crate::error::{Error, Result};
 use crate::format::{GROUP_HEADER_BYTES, LeafAddress, PayloadEncoder};
@@ -21,7 +23,7 @@ pub enum MetadataChange {
         /// Offset in the block.
         offset: u32,
         /// What stands there from now on.
-        bytes: Vec<u8>,
+        bytes: SmallVec<[u8; 32]>,
     },
     /// A run of bits, least significant bit of each byte first.
     Bits {
@@ -92,7 +94,7 @@ pub struct Record {
     /// Journaled bytes of the caller: offset on the device, content.
     pub caller: Vec<(u64, Vec<u8>)>,
     /// The blocks under `caller` that were not in the overlay, as read from the device.
-    pub bases: HashMap<u64, Vec<u8>>,
+    pub bases: FxHashMap<u64, Vec<u8>>,
     /// Ring space, claimed for [`Journal::record_bound`].
     pub permit: RingPermit,
     /// Who is told.
@@ -152,12 +154,9 @@ impl Appender<'_> {
             let id = BlockId::Metadata(write.leaf.0);
             journal.overlay.change(id, |block| {
                 write.change.apply(Arc::make_mut(&mut block.content).as_mut_slice());
-                block.lsn = lsn;
-                block.dirty = true;
+                let (start, end) = write.change.range();
+                state.note_change(id, block, lsn, start..end, false);
             });
-            let (start, end) = write.change.range();
-            state.open.touch(id, start, end, false);
-            state.dirty.insert(id);
         }
         let mut bases = record.bases;
         for (offset, bytes) in &record.caller {
@@ -167,6 +166,28 @@ impl Appender<'_> {
         let must_drive = !state.driving;
         state.driving = true;
         Ok((lsn, must_drive))
+    }
+}
+
+impl State {
+    /// Notes that the transaction with this LSN changed part of a block. With `image`, the journal gets the whole block.
+    fn note_change(
+        &mut self,
+        id: BlockId,
+        block: &mut OverlayBlock,
+        lsn: u64,
+        range: std::ops::Range<u32>,
+        image: bool,
+    ) {
+        block.lsn = lsn;
+        block.dirty = true;
+        if block.dirty_round != self.round {
+            block.dirty_round = self.round;
+            self.dirty.insert(id);
+        }
+        if block.touch.add(self.open.first_lsn, range.start, range.end, image) {
+            self.open.touched.push(id);
+        }
     }
 }
 
@@ -197,7 +218,7 @@ impl Journal {
         lsn: u64,
         offset: u64,
         bytes: &[u8],
-        bases: &mut HashMap<u64, Vec<u8>>,
+        bases: &mut FxHashMap<u64, Vec<u8>>,
     ) {
         let block_bytes = u64::from(self.layout.block_bytes());
         let mut rest = bytes;
@@ -212,21 +233,17 @@ impl Journal {
             {
                 self.overlay.insert_caller(id, base);
             }
-            let round = state.image_round;
             let start = usize::try_from(within).unwrap_or(0);
-            let image = self.overlay.change(id, |block| {
-                if let Some(target) = Arc::make_mut(&mut block.content).get_mut(start..start + part.len()) {
+            let range = start..start + part.len();
+            self.overlay.change(id, |block| {
+                if let Some(target) = Arc::make_mut(&mut block.content).get_mut(range.clone()) {
                     target.copy_from_slice(part);
                 }
-                block.lsn = lsn;
-                let image = block.image_round != round;
-                block.image_round = round;
-                image
+                let image = block.image_round != state.round;
+                block.image_round = state.round;
+                let place = |at: usize| u32::try_from(at).unwrap_or(0);
+                state.note_change(id, block, lsn, place(range.start)..place(range.end), image);
             });
-            let (start, end) =
-                (u32::try_from(start).unwrap_or(0), u32::try_from(start + part.len()).unwrap_or(0));
-            state.open.touch(id, start, end, image.unwrap_or(false));
-            state.dirty.insert(id);
         }
     }
 

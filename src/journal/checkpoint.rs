@@ -116,14 +116,15 @@ impl Journal {
     }
 
     pub(super) fn snapshot_dirty(&self, state: &mut State, lsn: u64) -> Result<Snapshot> {
-        let dirty = std::mem::take(&mut state.dirty);
+        let mut dirty: Vec<BlockId> = state.dirty.drain().collect();
+        dirty.sort_unstable();
         self.dirty_blocks.store(0, Ordering::Relaxed);
         let mut blocks = Vec::with_capacity(dirty.len());
         for id in dirty {
             let content = self.overlay.get(id).ok_or(Error::Internal("a dirty block left the overlay"))?;
             blocks.push((id, content));
         }
-        state.image_round += 1;
+        state.round += 1;
         Ok(Snapshot { lsn, position: 0, next_lsn: state.next_lsn, blocks })
     }
 
@@ -244,9 +245,9 @@ impl Journal {
     pub fn close(&self) -> Result<()> {
         let mut superblocks = self.lock(&self.checkpointing);
         {
-            let mut state = self.lock(&self.state);
+            let state = self.lock(&self.state);
             self.check_open(&state)?;
-            state.shut = true;
+            self.shut.store(true, Ordering::Release);
         }
         self.wake.stop();
         let closed = self.checkpoint_locked(&mut superblocks).and_then(|()| {

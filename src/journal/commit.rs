@@ -21,9 +21,10 @@ const YIELD: Duration = Duration::from_micros(20);
 const YIELDS: u32 = 50;
 
 impl Journal {
-    pub(super) fn check_open(&self, state: &State) -> Result<()> {
+    /// Whether something can be appended. Whoever holds the state lock can rely on it until the lock is let go.
+    pub(super) fn check_open(&self, _state: &State) -> Result<()> {
         self.port.check_poison()?;
-        if state.shut {
+        if self.shut.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
         if self.port.is_read_only() {
@@ -35,7 +36,7 @@ impl Journal {
     /// Whether calls still make sense.
     pub fn check_alive(&self) -> Result<()> {
         self.port.check_poison()?;
-        if self.lock(&self.state).shut { Err(Error::Closed) } else { Ok(()) }
+        if self.shut.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
     }
 
     /// Claims ring space, waiting for a checkpoint when there is too little.
@@ -194,37 +195,50 @@ impl Journal {
     /// Fixes the content of the open group and queues it.
     pub(super) fn close_open_group(&self, state: &mut State) -> Result<()> {
         let open = std::mem::take(&mut state.open);
-        let (group, spare) = open.close(&self.overlay, self.layout.ring_granule_bytes())?;
-        self.space.add_permits(spare);
-        state.closed.push_back(group);
+        state.closed.push_back(open.close(&self.overlay)?);
         Ok(())
     }
 
     /// Writes one group and makes it durable; tells everyone in it. Poisons on failure.
     pub(super) fn write_group(&self, writer: &mut Writer, mut group: ClosedGroup) -> Result<()> {
+        let mut encoded = match group.encode(self.layout.ring_granule_bytes()) {
+            Ok(encoded) => encoded,
+            Err(error) => {
+                self.port.poison(error.clone());
+                // Never issued: not committed.
+                for completion in group.completions {
+                    completion(self.port.check_poison().map(|()| 0));
+                }
+                return Err(error);
+            }
+        };
+        self.space.add_permits(encoded.spare);
         let header = GroupHeader {
-            length: group.length,
+            length: encoded.length,
             transactions: group.transactions,
             epoch: writer.epoch,
             position: writer.head_position,
             first_lsn: group.first_lsn,
             durable_lsn: writer.durable_lsn,
-            updates: group.updates,
+            updates: encoded.updates,
         };
-        header.seal(&self.store, &mut group.bytes);
+        header.seal(&self.store, &mut encoded.bytes);
         let written = Ring::new(&self.port, &self.layout)
-            .write(writer.head_position, &group.bytes)
+            .write(writer.head_position, &encoded.bytes)
             .and_then(|()| self.port.flush());
         match written {
             Ok(()) => {
-                writer.head_position += group.bytes.len() as u64;
+                writer.head_position += encoded.bytes.len() as u64;
                 writer.durable_lsn = group.last_lsn();
                 let counters = &self.counters;
                 count(&counters.groups, 1);
                 count(&counters.transactions, u64::from(group.transactions));
-                count(&counters.encoded_bytes, u64::from(group.length));
-                count(&counters.written_bytes, group.bytes.len() as u64);
+                count(&counters.encoded_bytes, u64::from(encoded.length));
+                count(&counters.written_bytes, encoded.bytes.len() as u64);
                 counters.durable_lsn.store(writer.durable_lsn, Ordering::Relaxed);
+                if let Some(hook) = self.durable_hook.get() {
+                    hook(writer.durable_lsn);
+                }
                 for (lsn, completion) in (group.first_lsn..).zip(group.completions) {
                     completion(Ok(lsn));
                 }

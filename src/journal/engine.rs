@@ -1,10 +1,11 @@
 //! The journal's state, and how its parts find each other.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use rustc_hash::FxHashSet;
 use tokio::sync::Semaphore;
 
 use super::data::{DataSequence, DataWaiter};
@@ -81,15 +82,15 @@ pub(super) struct State {
     /// Full groups that wait for the device, oldest first.
     pub(super) closed: VecDeque<ClosedGroup>,
     pub(super) next_lsn: u64,
-    pub(super) dirty: BTreeSet<BlockId>,
+    pub(super) dirty: FxHashSet<BlockId>,
     /// Since when something is dirty.
     pub(super) dirty_since: Duration,
-    /// Grows with each snapshot; a caller block whose last image is of an earlier round needs a new one.
-    pub(super) image_round: u64,
+    /// Grows with each snapshot. A block that was last noted as dirty in an earlier round is not in `dirty`; a block of a
+    /// caller whose last image is of an earlier round needs a new one.
+    pub(super) round: u64,
     pub(super) data_waiters: Vec<DataWaiter>,
     /// Somebody is writing groups and will go on until there are none.
     pub(super) driving: bool,
-    pub(super) shut: bool,
 }
 
 /// What the one who writes groups changes.
@@ -126,7 +127,14 @@ pub struct Journal {
     pub(super) writer_wanted: AtomicUsize,
     /// Length of `State::dirty`, to be looked at without the lock.
     pub(super) dirty_blocks: AtomicUsize,
+    /// Closed in order. Changes under the state lock.
+    pub(super) shut: AtomicBool,
+    /// Called after each group with its last LSN, before those who wait for it are told.
+    pub(super) durable_hook: OnceLock<DurableHook>,
 }
+
+/// See [`Journal::on_durable`].
+pub(super) type DurableHook = Box<dyn Fn(u64) + Send + Sync>;
 
 impl std::fmt::Debug for Journal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -268,6 +276,13 @@ impl Journal {
             overlay_blocks: self.overlay.len() as u64,
             durable_lsn: get(&counters.durable_lsn),
         }
+    }
+
+    /// Has `hook` called with the last LSN of each group that became durable, before those who wait for it are told. Only
+    /// the first one given counts. It is called under the writer's lock.
+    pub fn on_durable(&self, hook: impl Fn(u64) + Send + Sync + 'static) {
+        // A second hook is left out, as said.
+        let _ = self.durable_hook.set(Box::new(hook));
     }
 
     /// A direct write has completed; returns the number to wait for.

@@ -1,6 +1,8 @@
 //! The group that is filling: which bytes of which blocks it touched, and who waits for it.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use super::append::Completion;
 use super::overlay::{BlockId, Overlay};
@@ -9,7 +11,7 @@ use crate::format::{PayloadEncoder, UpdateKind, content_checksum};
 
 /// Changed parts of one block: sorted, disjoint, not adjacent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Ranges(Vec<(u32, u32)>);
+pub(super) struct Ranges(SmallVec<[(u32, u32); 4]>);
 
 impl Ranges {
     /// Adds `start..end`.
@@ -23,7 +25,13 @@ impl Ranges {
             start = start.min(first);
             end = end.max(last);
         }
-        self.0.splice(from..to.max(from), [(start, end)]);
+        match self.0.get_mut(from) {
+            Some(range) if from < to => {
+                *range = (start, end);
+                self.0.drain(from + 1..to);
+            }
+            _ => self.0.insert(from, (start, end)),
+        }
     }
 
     pub(super) fn as_slice(&self) -> &[(u32, u32)] {
@@ -31,16 +39,37 @@ impl Ranges {
     }
 }
 
-#[derive(Debug, Default)]
-struct Touch {
+/// What a group changed of a block.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Touch {
+    /// First LSN of the group; of another group than the open one, the rest means nothing.
+    group: u64,
     ranges: Ranges,
     image: bool,
+}
+
+impl Touch {
+    /// Notes that the group that begins with this LSN changed `start..end`. With `image`, the journal gets the whole
+    /// block. Whether it is the group's first change of the block.
+    pub(super) fn add(&mut self, group: u64, start: u32, end: u32, image: bool) -> bool {
+        let first = self.group != group;
+        if first {
+            self.group = group;
+            self.image = false;
+            self.ranges.0.clear();
+        }
+        self.ranges.add(start, end);
+        self.image |= image;
+        first
+    }
 }
 
 /// Transactions that will become durable together.
 #[derive(Default)]
 pub(super) struct OpenGroup {
-    touched: BTreeMap<BlockId, Touch>,
+    /// Blocks that it changed, each once. What it changed of them stands in the overlay.
+    pub(super) touched: Vec<BlockId>,
+    /// No other group has it.
     pub(super) first_lsn: u64,
     pub(super) transactions: u32,
     /// Ring space claimed by the transactions.
@@ -48,21 +77,55 @@ pub(super) struct OpenGroup {
     pub(super) completions: Vec<Completion>,
 }
 
-/// A group whose content is fixed; only place and durable mark are still to come.
+/// What becomes of one block: its content after the group, and which parts of it are new.
+struct Update {
+    kind: UpdateKind,
+    address: u64,
+    content: Arc<Vec<u8>>,
+    ranges: Ranges,
+}
+
+/// A group whose content is fixed. It is encoded when it is its turn to be written, without the lock that appenders
+/// need: they change copies of the blocks that it holds.
 pub(super) struct ClosedGroup {
-    /// Room for the header, payload, padding.
-    pub(super) bytes: Vec<u8>,
-    /// Header and payload.
-    pub(super) length: u32,
-    pub(super) updates: u32,
+    updates: Vec<Update>,
+    /// Ring space claimed by the transactions.
+    granules: usize,
     pub(super) first_lsn: u64,
     pub(super) transactions: u32,
     pub(super) completions: Vec<Completion>,
 }
 
+/// The bytes of a group; only place and durable mark are still to come.
+pub(super) struct EncodedGroup {
+    /// Room for the header, payload, padding.
+    pub(super) bytes: Vec<u8>,
+    /// Header and payload.
+    pub(super) length: u32,
+    pub(super) updates: u32,
+    /// Granules that were claimed and are not needed.
+    pub(super) spare: usize,
+}
+
 impl ClosedGroup {
     pub(super) fn last_lsn(&self) -> u64 {
         self.first_lsn + u64::from(self.transactions) - 1
+    }
+
+    /// Encodes the content, and lets go of it.
+    pub(super) fn encode(&mut self, granule: u32) -> Result<EncodedGroup> {
+        let mut updates = std::mem::take(&mut self.updates);
+        updates.sort_unstable_by_key(|update| (update.kind, update.address));
+        let mut encoder = PayloadEncoder::default();
+        for Update { kind, address, content, ranges } in updates {
+            encoder.push(kind, address, &content, ranges.as_slice(), content_checksum(&content));
+        }
+        let (bytes, length, updates) = encoder.finish(granule);
+        let spare = self
+            .granules
+            .checked_sub(bytes.len() / granule as usize)
+            .ok_or(Error::Internal("a group outgrew the ring space claimed for it"))?;
+        Ok(EncodedGroup { bytes, length, updates, spare })
     }
 }
 
@@ -71,44 +134,29 @@ impl OpenGroup {
         self.transactions == 0
     }
 
-    /// Notes that bytes of a block changed. With `image`, the journal gets the whole block.
-    pub(super) fn touch(&mut self, id: BlockId, start: u32, end: u32, image: bool) {
-        let touch = self.touched.entry(id).or_default();
-        touch.ranges.add(start, end);
-        touch.image |= image;
-    }
-
-    /// Fixes the content, from the overlay as it is now. Returns the group and the granules that it does not need.
-    pub(super) fn close(self, overlay: &Overlay, granule: u32) -> Result<(ClosedGroup, usize)> {
+    /// Fixes the content, from the overlay as it is now.
+    pub(super) fn close(self, overlay: &Overlay) -> Result<ClosedGroup> {
         let mut updates = Vec::with_capacity(self.touched.len());
-        for (id, touch) in &self.touched {
-            let content = overlay.get(*id).ok_or(Error::Internal("a touched block left the overlay"))?;
-            let (kind, address) = match (*id, touch.image) {
+        for id in self.touched {
+            let taken = overlay.change(id, |block| {
+                (Arc::clone(&block.content), std::mem::take(&mut block.touch.ranges), block.touch.image)
+            });
+            let (content, ranges, image) =
+                taken.ok_or(Error::Internal("a touched block left the overlay"))?;
+            let (kind, address) = match (id, image) {
                 (BlockId::Metadata(leaf), _) => (UpdateKind::Metadata, leaf),
                 (BlockId::Caller(block), false) => (UpdateKind::CallerDelta, block),
                 (BlockId::Caller(block), true) => (UpdateKind::CallerImage, block),
             };
-            updates.push((kind, address, content, &touch.ranges));
+            updates.push(Update { kind, address, content, ranges });
         }
-        updates.sort_by_key(|&(kind, address, ..)| (kind, address));
-        let mut encoder = PayloadEncoder::default();
-        for (kind, address, content, ranges) in updates {
-            encoder.push(kind, address, &content, ranges.as_slice(), content_checksum(&content));
-        }
-        let (bytes, length, updates) = encoder.finish(granule);
-        let spare = self
-            .granules
-            .checked_sub(bytes.len() / granule as usize)
-            .ok_or(Error::Internal("a group outgrew the ring space claimed for it"))?;
-        let group = ClosedGroup {
-            bytes,
-            length,
+        Ok(ClosedGroup {
             updates,
+            granules: self.granules,
             first_lsn: self.first_lsn,
             transactions: self.transactions,
             completions: self.completions,
-        };
-        Ok((group, spare))
+        })
     }
 }
 

@@ -8,6 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
+use rustc_hash::FxBuildHasher;
+
+use super::group::Touch;
 
 /// What a block is, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,14 +28,31 @@ pub(super) struct OverlayBlock {
     /// LSN of the last change since the last completed checkpoint; meaningless when clean.
     pub(super) lsn: u64,
     pub(super) dirty: bool,
-    /// The round (see [`super::group::OpenGroup`]) in which the journal last got the whole block of a caller.
+    /// The round between two snapshots in which the block was last noted as dirty.
+    pub(super) dirty_round: u64,
+    /// The round in which the journal last got the whole block of a caller.
     pub(super) image_round: u64,
+    /// What the open group has changed of it.
+    pub(super) touch: Touch,
+}
+
+impl OverlayBlock {
+    fn new(content: Vec<u8>, dirty: bool) -> Self {
+        Self {
+            content: Arc::new(content),
+            lsn: 0,
+            dirty,
+            dirty_round: 0,
+            image_round: 0,
+            touch: Touch::default(),
+        }
+    }
 }
 
 /// A concurrent map of blocks. It is a container, not a snapshot: consistency comes from the journal's state lock.
 #[derive(Debug, Default)]
 pub struct Overlay {
-    blocks: DashMap<BlockId, OverlayBlock>,
+    blocks: DashMap<BlockId, OverlayBlock, FxBuildHasher>,
     caller_blocks: AtomicUsize,
 }
 
@@ -88,12 +108,7 @@ impl Overlay {
 
     /// Keeps a clean metadata block, unless the block is here already; returns what is here.
     pub(super) fn insert_clean(&self, id: BlockId, content: Vec<u8>) -> Arc<Vec<u8>> {
-        let entry = self.blocks.entry(id).or_insert_with(|| OverlayBlock {
-            content: Arc::new(content),
-            lsn: 0,
-            dirty: false,
-            image_round: 0,
-        });
+        let entry = self.blocks.entry(id).or_insert_with(|| OverlayBlock::new(content, false));
         Arc::clone(&entry.content)
     }
 
@@ -101,7 +116,7 @@ impl Overlay {
     pub(super) fn insert_caller(&self, id: BlockId, content: Vec<u8>) {
         self.blocks.entry(id).or_insert_with(|| {
             self.caller_blocks.fetch_add(1, Ordering::Release);
-            OverlayBlock { content: Arc::new(content), lsn: 0, dirty: true, image_round: 0 }
+            OverlayBlock::new(content, true)
         });
     }
 

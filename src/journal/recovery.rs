@@ -9,10 +9,11 @@
 //!
 //! A crash at any of these writes leaves either the old superblock with the old journal, or the next one.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use rustc_hash::FxHashSet;
 use tokio::sync::Semaphore;
 
 use super::checkpoint::Snapshot;
@@ -144,12 +145,11 @@ impl Journal {
                 open: OpenGroup::default(),
                 closed: VecDeque::new(),
                 next_lsn,
-                dirty: BTreeSet::new(),
+                dirty: FxHashSet::default(),
                 dirty_since: port.clock().monotonic(),
-                image_round: 1,
+                round: 1,
                 data_waiters: Vec::new(),
                 driving: false,
-                shut: false,
             }),
             space: Arc::new(Semaphore::new(Self::ring_granules(&layout))),
             space_wanted: AtomicUsize::new(0),
@@ -159,6 +159,8 @@ impl Journal {
             epoch: AtomicU64::new(superblock.epoch),
             writer_wanted: AtomicUsize::new(0),
             dirty_blocks: AtomicUsize::new(0),
+            shut: AtomicBool::new(false),
+            durable_hook: OnceLock::new(),
             port,
             layout,
         }
@@ -354,7 +356,7 @@ impl Journal {
                     id
                 }
             };
-            let round = state.image_round;
+            let round = state.round;
             let checksum = self.overlay.change(id, |block| {
                 let content = Arc::make_mut(&mut block.content);
                 let fits = update.patches.iter().all(|patch| patch.apply(content));

@@ -1,15 +1,17 @@
 //! Taking effect: what a transaction changes in the committed state, and which bytes of which blocks that is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
+
+use smallvec::SmallVec;
 
 use super::counters::Held;
 use super::place::{Allocation, Place, Release, Reservation, Resize};
 use super::segment::{Content, order_of_run};
 use super::table::Space;
 use crate::format::{
-    AllocatorState, HeaderKind, Layout, PAGE_HEADER_BYTES, PageHeader, Role, SEGMENT_RECORD_BYTES,
-    SegmentRecord,
+    AllocatorState, HeaderKind, Layout, LeafAddress, PAGE_HEADER_BYTES, PageHeader, Role,
+    SEGMENT_RECORD_BYTES, SegmentRecord,
 };
 use crate::journal::{MetadataChange, MetadataWrite};
 
@@ -31,12 +33,19 @@ struct TouchedRegion {
     places: Vec<Range<usize>>,
 }
 
+/// A record before the transaction, and how many pages of its segment are freed.
+#[derive(Debug)]
+struct ChangedRecord {
+    before: SegmentRecord,
+    freed: u32,
+}
+
 /// One call of [`Space::publish`].
 #[derive(Debug, Default)]
 struct Publishing {
     out: Published,
-    /// Segments whose record changes, and how many pages are freed in them.
-    changed: BTreeMap<u32, u32>,
+    /// Segments whose record changes.
+    changed: BTreeMap<u32, ChangedRecord>,
     regions: BTreeMap<(u32, u32), TouchedRegion>,
 }
 
@@ -67,18 +76,18 @@ impl Space {
         for ((number, region), touched) in std::mem::take(&mut work.regions) {
             self.publish_region(number, region, &touched, &mut work);
         }
-        for (&number, &freed) in &work.changed {
-            self.settle_record(number, freed);
+        for (&number, changed) in &work.changed {
+            self.settle_record(number, changed);
             self.reindex(number);
             let Some(segment) = self.segment_mut(number) else { continue };
             segment.version = segment.version.wrapping_add(1);
-            let bytes = segment.record.encode().to_vec();
+            let bytes = SmallVec::from_slice(&segment.record.encode());
             let (leaf, offset) = self.layout().record_place(number);
             work.out.metadata.push(MetadataWrite { leaf, change: MetadataChange::Bytes { offset, bytes } });
         }
         if self.state != old_state {
             let leaf = self.layout().state_leaf();
-            let bytes = self.state.encode().to_vec();
+            let bytes = SmallVec::from_slice(&self.state.encode());
             work.out
                 .metadata
                 .push(MetadataWrite { leaf, change: MetadataChange::Bytes { offset: 0, bytes } });
@@ -86,28 +95,29 @@ impl Space {
         work.out
     }
 
-    /// Changes a record; the counters follow.
+    /// Changes a record. The counters follow when [it is settled](Self::settle_record).
     fn change_record(&mut self, number: u32, work: &mut Publishing, change: impl FnOnce(&mut SegmentRecord)) {
         let Some(segment) = self.segment_mut(number) else { return };
-        let old = segment.record;
+        let before = segment.record;
         change(&mut segment.record);
-        let new = segment.record;
-        work.changed.entry(number).or_insert(0);
-        let layout = std::sync::Arc::clone(self.shared_layout());
-        self.counters.count_record(&layout, Some(&old), &new);
+        work.changed.entry(number).or_insert(ChangedRecord { before, freed: 0 });
     }
 
-    /// What follows from the counts of a record: role and class.
-    fn settle_record(&mut self, number: u32, freed: u32) {
+    /// What follows from the counts of a record: role and class, and the counters.
+    fn settle_record(&mut self, number: u32, changed: &ChangedRecord) {
         let usable = u32::try_from(self.layout().usable_range(number).len()).unwrap_or(0);
         let Some(segment) = self.segment(number) else { return };
         let mut record = segment.record;
         if record.used_pages == 0 {
             record = SegmentRecord { generation: record.generation, ..SegmentRecord::default() };
         } else if matches!(record.role, Role::Buddy | Role::Extent) {
-            record.class = self.class_bound(number, usable.saturating_sub(record.used_pages), freed);
+            let free = usable.saturating_sub(record.used_pages);
+            record.class = self.class_bound(number, free, changed.freed);
         }
-        self.change_record(number, &mut Publishing::default(), |old| *old = record);
+        let Some(segment) = self.segment_mut(number) else { return };
+        segment.record = record;
+        let layout = std::sync::Arc::clone(self.shared_layout());
+        self.counters.count_record(&layout, Some(&changed.before), &record);
     }
 
     /// No free run of the committed state is of a higher order.
@@ -229,7 +239,9 @@ impl Space {
             record.item_bytes = record.item_bytes.saturating_sub(slab_bytes);
             record.capacity_bytes = record.capacity_bytes.saturating_sub(slab_bytes);
         });
-        *work.changed.entry(number).or_insert(0) += pages;
+        if let Some(changed) = work.changed.get_mut(&number) {
+            changed.freed += pages;
+        }
         self.push_bits(number, page, pages, false, work);
         let bytes = u64::from(pages) * u64::from(self.layout().page_bytes());
         self.counters.count_held(Held::default(), Held { reserved: 0, pending: bytes });
@@ -445,7 +457,7 @@ impl Space {
         let (leaf, offset) = self.layout().header_place(segment, page);
         work.out.metadata.push(MetadataWrite {
             leaf,
-            change: MetadataChange::Bytes { offset, bytes: header.encode().to_vec() },
+            change: MetadataChange::Bytes { offset, bytes: SmallVec::from_slice(&header.encode()) },
         });
     }
 
@@ -471,15 +483,14 @@ impl Space {
     }
 
     /// Metadata blocks that allocating or freeing this, or changing its length, changes.
-    #[must_use]
-    pub fn touched_leaves(layout: &Layout, place: &Place) -> BTreeSet<crate::format::LeafAddress> {
-        let mut leaves = BTreeSet::from([layout.state_leaf(), layout.record_place(place.segment()).0]);
+    /// Some may be named more than once.
+    pub fn push_touched_leaves(layout: &Layout, place: &Place, leaves: &mut Vec<LeafAddress>) {
+        leaves.extend([layout.state_leaf(), layout.record_place(place.segment()).0]);
         let mut pages = |segment: u32, page: u32, pages: u32| {
             let per_block = layout.pages_per_bitmap_block();
             let blocks = page / per_block..=(page + pages.max(1) - 1) / per_block;
             leaves.extend(blocks.map(|block| layout.bitmap_leaf(segment, block.into())));
-            leaves.insert(layout.header_place(segment, page).0);
-            leaves.insert(layout.record_place(segment).0);
+            leaves.extend([layout.header_place(segment, page).0, layout.record_place(segment).0]);
         };
         match *place {
             Place::Run { segment, page, pages: count, .. } => pages(segment, page, count),
@@ -490,9 +501,8 @@ impl Space {
                 if tail_pages > 0 {
                     pages(segment + segments, 0, tail_pages);
                 }
-                leaves.insert(layout.header_place(segment, 0).0);
+                leaves.push(layout.header_place(segment, 0).0);
             }
         }
-        leaves
     }
 }
