@@ -165,6 +165,16 @@ mod tests {
     use super::*;
     use quickcheck::quickcheck;
 
+    #[test]
+    fn a_touch_of_another_group_means_nothing() {
+        let mut touch = Touch::default();
+        assert!(touch.add(7, 10, 20, true));
+        assert!(!touch.add(7, 30, 40, false));
+        assert_eq!((touch.ranges.as_slice(), touch.image), (&[(10, 20), (30, 40)][..], true));
+        assert!(touch.add(9, 0, 5, false));
+        assert_eq!((touch.ranges.as_slice(), touch.image), (&[(0, 5)][..], false));
+    }
+
     quickcheck! {
         fn ranges_are_the_union(parts: Vec<(u8, u8)>) -> bool {
             let mut ranges = Ranges::default();

@@ -17,8 +17,11 @@
 //!   point past it (rules 10, 14).
 //! - The first failed write or flush is the last one (rule 5): the port lets nothing more pass.
 //!
-//! Lock order: `checkpointing`, `writer`, the allocator's `core` (completions take it under `writer`), `state`, `tree`;
-//! overlay shards are leaves.
+//! Lock order: `checkpointing`, `writer`, the allocator's `core` (the hook for durable groups takes it under `writer`),
+//! `state`, `tree`; overlay shards are leaves.
+//!
+//! Appenders wait for `core` and `state`, so little is done under them: a group is closed by taking references to its
+//! blocks, and encoded under `writer` alone. Appenders that come meanwhile change copies.
 
 mod append;
 mod checkpoint;

@@ -57,9 +57,17 @@ pub(crate) fn run(arguments: &PlantedArguments) -> Result<bool, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let patches = patches(&root, &arguments.names)?;
     let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let mut bugs = Vec::new();
+    let (mut bugs, mut failures) = (Vec::new(), Vec::new());
     for patch in &patches {
-        let bug = plant(arguments, &root, directory.path(), patch)?;
+        let bug = match plant(arguments, &root, directory.path(), patch) {
+            Ok(bug) => bug,
+            // The others are looked at all the same.
+            Err(failure) => {
+                eprintln!("{failure}");
+                failures.push(failure);
+                continue;
+            }
+        };
         if arguments.json {
             println!("{}", serde_json::to_string(&bug).map_err(|error| error.to_string())?);
         } else {
@@ -76,7 +84,10 @@ pub(crate) fn run(arguments: &PlantedArguments) -> Result<bool, String> {
         fs::write(path, document(&bugs, arguments))
             .map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    Ok(all_caught)
+    match failures.first() {
+        Some(first) => Err(format!("{} could not be planted, first {first}", failures.len())),
+        None => Ok(all_caught),
+    }
 }
 
 fn plant(arguments: &PlantedArguments, root: &Path, directory: &Path, patch: &Path) -> Result<Bug, String> {
