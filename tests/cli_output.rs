@@ -24,7 +24,7 @@ fn help_and_version_are_answers() {
         assert_eq!((code(&output), stderr(&output).as_str()), (0, ""), "{args:?}");
         assert!(stdout(&output).contains("freehold"), "{args:?}");
     }
-    for command in ["format", "info", "check", "replay", "journal", "map", "stat", "list", "exec"] {
+    for command in ["format", "info", "check", "replay", "journal", "map", "stat", "list", "exec", "bench"] {
         let output = run(&[command, "--help"]);
         assert_eq!((code(&output), stderr(&output).as_str()), (0, ""), "{command}");
         assert!(stdout(&output).contains("Usage: freehold"), "{command}");

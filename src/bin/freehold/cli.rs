@@ -44,6 +44,8 @@ enum Command {
     List(Target),
     /// Run a script of allocations, frees, reads and writes.
     Exec(crate::exec::ExecArgs),
+    /// Measure durable transactions on a disk, beside the least that they could cost there.
+    Bench(crate::bench::BenchArgs),
 }
 
 /// The store, and how to report on it.
@@ -67,6 +69,7 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> Exit {
         Command::Replay(args) => (Output::new(args.target.json), args.target.device.clone()),
         Command::Map(args) => (Output::new(false), args.device.clone()),
         Command::Exec(args) => (Output::new(false), args.device.clone()),
+        Command::Bench(args) => (Output::new(args.json), args.dir.clone()),
         Command::Info(target)
         | Command::Check(target)
         | Command::Journal(target)
@@ -105,6 +108,7 @@ fn dispatch(command: &Command, output: &mut Output) -> Result<Exit, Failure> {
         Command::Stat(target) => crate::stat::run(target, output),
         Command::List(target) => crate::list::run(target, &runtime, output),
         Command::Exec(args) => crate::exec::run(args, &runtime, output),
+        Command::Bench(args) => crate::bench::run(args, &interrupt, output),
     }
 }
 

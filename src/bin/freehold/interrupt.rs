@@ -1,7 +1,8 @@
 //! Ctrl-C: the program ends at once. A store survives that as it survives a power cut.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::exit::Exit;
 use crate::output::complain;
@@ -23,16 +24,30 @@ impl Interrupt {
         });
     }
 
+    fn lock(&self) -> MutexGuard<'_, Option<PathBuf>> {
+        self.half_made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Names a new file that must not stay behind half made; `None` when it is whole.
     pub(crate) fn half_made(&self, path: Option<&Path>) {
-        *self.half_made.lock().unwrap_or_else(PoisonError::into_inner) = path.map(Path::to_owned);
+        *self.lock() = path.map(Path::to_owned);
+    }
+
+    /// Makes a directory that must not stay behind, with all that comes into it, until it is told that nothing is
+    /// [half made](Self::half_made) any more.
+    pub(crate) fn make_dir(&self, path: &Path) -> io::Result<()> {
+        // Held while it is made: an interrupt comes before or finds it.
+        let mut half_made = self.lock();
+        std::fs::create_dir(path)?;
+        *half_made = Some(path.to_owned());
+        Ok(())
     }
 
     fn end(&self) {
-        let half_made = self.half_made.lock().unwrap_or_else(PoisonError::into_inner);
+        let half_made = self.lock();
         if let Some(path) = &*half_made {
             // It may not be there yet; then there is nothing to remove.
-            let _ = std::fs::remove_file(path);
+            let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
         }
         complain("interrupted");
         std::process::exit(Exit::Interrupted as i32);

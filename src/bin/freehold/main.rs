@@ -1,5 +1,6 @@
 //! The command line: prints reports, draws progress, maps errors to exit codes.
 
+mod bench;
 mod check;
 mod cli;
 mod exec;
