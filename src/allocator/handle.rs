@@ -67,13 +67,20 @@ pub(super) struct Pending {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) journal: Arc<Journal>,
-    pub(super) core: Mutex<Core>,
+    core: Arc<Mutex<Core>>,
     pub(super) locks: RangeLocks,
     /// See [`OpenOptions::loaded_bytes`].
     pub(super) loaded_budget: usize,
     /// Metadata blocks whose slots are known to be physically there, some together.
     prepared: Mutex<FxHashSet<u64>>,
     maintenance: Maintenance,
+}
+
+fn lock_core<'a>(core: &'a Mutex<Core>, port: &Port) -> MutexGuard<'a, Core> {
+    core.lock().unwrap_or_else(|poisoned: PoisonError<_>| {
+        port.poison(Error::Internal("a panic left the space half changed"));
+        poisoned.into_inner()
+    })
 }
 
 impl Core {
@@ -95,10 +102,7 @@ impl Drop for Inner {
 
 impl Inner {
     pub(super) fn core(&self) -> MutexGuard<'_, Core> {
-        self.core.lock().unwrap_or_else(|poisoned: PoisonError<_>| {
-            self.journal.port().poison(Error::Internal("a panic left the space half changed"));
-            poisoned.into_inner()
-        })
+        lock_core(&self.core, self.journal.port())
     }
 
     pub(super) fn layout(&self) -> &Layout {
@@ -186,20 +190,20 @@ impl Allocator {
             let maintenance = Maintenance::start(&journal)?;
             let inner = Inner {
                 journal,
-                core: Mutex::new(core),
+                core: Arc::new(Mutex::new(core)),
                 locks: RangeLocks::default(),
                 loaded_budget,
                 prepared: Mutex::new(FxHashSet::default()),
                 maintenance,
             };
-            let inner = Arc::new(inner);
-            let weak = Arc::downgrade(&inner);
+            // The thread that writes groups must never be the one that closes the store: it has no more than the core.
+            let (core, port) = (Arc::downgrade(&inner.core), Arc::clone(inner.journal.port()));
             inner.journal.on_durable(move |lsn| {
-                if let Some(inner) = weak.upgrade() {
-                    inner.core().reclaim_until(lsn);
+                if let Some(core) = core.upgrade() {
+                    lock_core(&core, &port).reclaim_until(lsn);
                 }
             });
-            Ok((Self { inner }, report))
+            Ok((Self { inner: Arc::new(inner) }, report))
         })
         .await
     }

@@ -152,11 +152,14 @@ impl Appender<'_> {
         }
         for write in &record.metadata {
             let id = BlockId::Metadata(write.leaf.0);
-            journal.overlay.change(id, |block| {
+            let changed = journal.overlay.change(id, |block| {
                 write.change.apply(Arc::make_mut(&mut block.content).as_mut_slice());
                 let (start, end) = write.change.range();
                 state.note_change(id, block, lsn, start..end, false);
             });
+            if changed.is_none() {
+                state.note_missing(id);
+            }
         }
         let mut bases = record.bases;
         for (offset, bytes) in &record.caller {
@@ -188,6 +191,11 @@ impl State {
         if block.touch.add(self.open.first_lsn, range.start, range.end, image) {
             self.open.touched.push(id);
         }
+    }
+
+    /// A block that was there is not there any more. Closing the group fails for it, and the store stops.
+    fn note_missing(&mut self, id: BlockId) {
+        self.open.touched.push(id);
     }
 }
 
@@ -235,7 +243,7 @@ impl Journal {
             }
             let start = usize::try_from(within).unwrap_or(0);
             let range = start..start + part.len();
-            self.overlay.change(id, |block| {
+            let changed = self.overlay.change(id, |block| {
                 if let Some(target) = Arc::make_mut(&mut block.content).get_mut(range.clone()) {
                     target.copy_from_slice(part);
                 }
@@ -244,6 +252,9 @@ impl Journal {
                 let place = |at: usize| u32::try_from(at).unwrap_or(0);
                 state.note_change(id, block, lsn, place(range.start)..place(range.end), image);
             });
+            if changed.is_none() {
+                state.note_missing(id);
+            }
         }
     }
 

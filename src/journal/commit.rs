@@ -35,6 +35,10 @@ impl Journal {
 
     /// Whether calls still make sense.
     pub fn check_alive(&self) -> Result<()> {
+        if self.state.is_poisoned() {
+            // Says why, and stops the store.
+            drop(self.lock(&self.state));
+        }
         self.port.check_poison()?;
         if self.shut.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
     }
