@@ -197,10 +197,10 @@ impl Allocator {
                 maintenance,
             };
             // The thread that writes groups must never be the one that closes the store: it has no more than the core.
-            let (core, port) = (Arc::downgrade(&inner.core), Arc::clone(inner.journal.port()));
-            inner.journal.on_durable(move |lsn| {
+            let core = Arc::downgrade(&inner.core);
+            inner.journal.on_durable(move |port, lsn| {
                 if let Some(core) = core.upgrade() {
-                    lock_core(&core, &port).reclaim_until(lsn);
+                    lock_core(&core, port).reclaim_until(lsn);
                 }
             });
             Ok((Self { inner: Arc::new(inner) }, report))
@@ -310,5 +310,26 @@ impl Allocator {
             }
         });
         stats.filter(|stats| stats.segments > 0).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
+    use crate::device::MemoryDevice;
+    use crate::{FormatOptions, OpenOptions};
+    use std::sync::Arc;
+
+    /// The last handle waits until nobody else has the journal, and would wait in vain.
+    #[tokio::test]
+    async fn nothing_in_an_idle_store_keeps_its_journal_alive() {
+        let device = Arc::new(MemoryDevice::zeroed(1 << 20));
+        FormatOptions::new().format_device(Arc::clone(&device) as _).await.unwrap();
+        let (store, _) = OpenOptions::new().open_device(device).await.unwrap();
+        let mut transaction = store.begin();
+        transaction.alloc(4096).await.unwrap();
+        transaction.commit().await.unwrap();
+        let journal = &store.inner.journal;
+        assert_eq!((Arc::strong_count(journal), Arc::strong_count(journal.port())), (1, 1));
     }
 }

@@ -241,7 +241,7 @@ impl Journal {
                 count(&counters.written_bytes, encoded.bytes.len() as u64);
                 counters.durable_lsn.store(writer.durable_lsn, Ordering::Relaxed);
                 if let Some(hook) = self.durable_hook.get() {
-                    hook(writer.durable_lsn);
+                    hook(&self.port, writer.durable_lsn);
                 }
                 for (lsn, completion) in (group.first_lsn..).zip(group.completions) {
                     completion(Ok(lsn));

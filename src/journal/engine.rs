@@ -134,7 +134,7 @@ pub struct Journal {
 }
 
 /// See [`Journal::on_durable`].
-pub(super) type DurableHook = Box<dyn Fn(u64) + Send + Sync>;
+pub(super) type DurableHook = Box<dyn Fn(&Port, u64) + Send + Sync>;
 
 impl std::fmt::Debug for Journal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -278,9 +278,10 @@ impl Journal {
         }
     }
 
-    /// Has `hook` called with the last LSN of each group that became durable, before those who wait for it are told. Only
-    /// the first one given counts. It is called under the writer's lock.
-    pub fn on_durable(&self, hook: impl Fn(u64) + Send + Sync + 'static) {
+    /// Has `hook` called with the journal's port and the last LSN of each group that became durable, before those who
+    /// wait for it are told. Only the first one given counts. It is called under the writer's lock, and must not keep
+    /// the journal or its port alive: [`Maintenance`](super::Maintenance) waits for others to let go of them.
+    pub fn on_durable(&self, hook: impl Fn(&Port, u64) + Send + Sync + 'static) {
         // A second hook is left out, as said.
         let _ = self.durable_hook.set(Box::new(hook));
     }
