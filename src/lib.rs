@@ -7,7 +7,7 @@
 //! - [`inspect`] says what is on a device, without changing it.
 //! - [`device::Device`] is the seam through which every byte passes; implement it to run on something else.
 //!
-//! The floors of the house, each using only those above it in this list: [`error`] and [`media`], [`device`],
+//! The floors of the house, each using only those above it in this list: [`error`], [`histogram`] and [`media`], [`device`],
 //! [`mod@format`], [`journal`], [`space`], [`allocator`], [`inspect`]. `docs/ARCHITECTURE.md` tells the whole story,
 //! `docs/FORMAT.md` every byte on disk.
 
@@ -15,6 +15,7 @@ pub mod allocator;
 pub mod device;
 pub mod error;
 pub mod format;
+pub mod histogram;
 pub mod inspect;
 pub mod journal;
 pub mod media;
@@ -25,7 +26,8 @@ pub use allocator::{
     FormatOptions, FreeRuns, OpenOptions, RunBucket, SpaceStats, Transaction,
 };
 pub use error::{Error, Result};
-pub use journal::ReplayReport;
+pub use histogram::{Histogram, Summary};
+pub use journal::{CommitStages, ReplayReport};
 pub use media::Medium;
 
 /// The examples of the README are compiled with the tests.

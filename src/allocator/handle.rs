@@ -14,7 +14,7 @@ use super::transaction::Transaction;
 use crate::device::{Clock, Device, Port};
 use crate::error::{Error, Result};
 use crate::format::{Layout, Role, StoreId};
-use crate::journal::{Journal, JournalOptions, Maintenance, RangeLocks, Replay, ReplayReport};
+use crate::journal::{CommitStages, Journal, JournalOptions, Maintenance, RangeLocks, Replay, ReplayReport};
 use crate::space::{Release, Reservation, Resize, Space};
 
 /// A reservation that nobody else can see yet.
@@ -290,6 +290,12 @@ impl Allocator {
             journal: self.inner.journal.stats(),
             device: self.inner.journal.port().metrics().snapshot(),
         }
+    }
+
+    /// Where the time of commits goes, stage by stage, since the store was opened. Costs no I/O.
+    #[must_use]
+    pub fn stages(&self) -> CommitStages {
+        self.inner.journal.stages()
     }
 
     /// What the segments of each role hold; roles without a segment are left out. Costs no I/O.

@@ -142,6 +142,7 @@ impl Appender<'_> {
         state.next_lsn += 1;
         if state.open.is_empty() {
             state.open.first_lsn = lsn;
+            state.open.since = journal.now();
         }
         state.open.transactions += 1;
         state.open.granules += granules;

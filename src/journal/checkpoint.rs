@@ -72,11 +72,16 @@ impl Journal {
     }
 
     fn checkpoint_locked(&self, superblocks: &mut MutexGuard<'_, SuperblockPair>) -> Result<()> {
+        let start = self.now();
         let snapshot = {
             let mut writer = self.lock_writer();
             self.take_snapshot(&mut writer)?
         };
-        self.write_snapshot(superblocks, &snapshot)
+        self.write_snapshot(superblocks, &snapshot)?;
+        let took = self.now().saturating_sub(start);
+        self.stages.checkpoint.record_time(took);
+        tracing::debug!(?took, blocks = snapshot.blocks.len(), "checkpoint");
+        Ok(())
     }
 
     /// Takes a snapshot and makes every group in it durable.

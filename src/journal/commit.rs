@@ -205,6 +205,9 @@ impl Journal {
 
     /// Writes one group and makes it durable; tells everyone in it. Poisons on failure.
     pub(super) fn write_group(&self, writer: &mut Writer, mut group: ClosedGroup) -> Result<()> {
+        let start = self.now();
+        self.stages.wait.record_time(start.saturating_sub(group.since));
+        self.stages.transactions.record(group.transactions.into());
         let mut encoded = match group.encode(self.layout.ring_granule_bytes()) {
             Ok(encoded) => encoded,
             Err(error) => {
@@ -227,11 +230,14 @@ impl Journal {
             updates: encoded.updates,
         };
         header.seal(&self.store, &mut encoded.bytes);
+        let (encoded_at, mut written_at) = (self.now(), start);
         let written = Ring::new(&self.port, &self.layout)
             .write(writer.head_position, &encoded.bytes)
+            .inspect(|()| written_at = self.now())
             .and_then(|()| self.port.flush());
         match written {
             Ok(()) => {
+                let flushed_at = self.now();
                 writer.head_position += encoded.bytes.len() as u64;
                 writer.durable_lsn = group.last_lsn();
                 let counters = &self.counters;
@@ -246,6 +252,19 @@ impl Journal {
                 for (lsn, completion) in (group.first_lsn..).zip(group.completions) {
                     completion(Ok(lsn));
                 }
+                let stages = &self.stages;
+                stages.encode.record_time(encoded_at.saturating_sub(start));
+                stages.write.record_time(written_at.saturating_sub(encoded_at));
+                stages.flush.record_time(flushed_at.saturating_sub(written_at));
+                stages.tell.record_time(self.now().saturating_sub(flushed_at));
+                tracing::trace!(
+                    transactions = group.transactions,
+                    bytes = encoded.length,
+                    waited = ?start.saturating_sub(group.since),
+                    wrote = ?written_at.saturating_sub(start),
+                    flushed = ?flushed_at.saturating_sub(written_at),
+                    "a group is durable"
+                );
                 Ok(())
             }
             Err(error) => {

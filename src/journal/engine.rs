@@ -12,6 +12,7 @@ use super::data::{DataSequence, DataWaiter};
 use super::group::{ClosedGroup, OpenGroup};
 use super::maintenance::Wake;
 use super::overlay::{BlockId, Overlay};
+use super::stages::Stages;
 use super::superblocks::SuperblockPair;
 use super::tree::ChecksumTree;
 use crate::device::Port;
@@ -56,6 +57,10 @@ pub struct JournalStats {
     pub ring_used_bytes: u64,
     /// Blocks in the overlay, clean ones included.
     pub overlay_blocks: u64,
+    /// Metadata blocks that were asked for and were in memory.
+    pub cache_hits: u64,
+    /// Metadata blocks that had to be read.
+    pub cache_misses: u64,
     /// The last durable LSN.
     pub durable_lsn: u64,
 }
@@ -70,6 +75,8 @@ pub(super) struct Counters {
     pub(super) checkpoints: AtomicU64,
     pub(super) checkpointed_blocks: AtomicU64,
     pub(super) durable_lsn: AtomicU64,
+    pub(super) cache_hits: AtomicU64,
+    pub(super) cache_misses: AtomicU64,
 }
 
 pub(super) fn count(counter: &AtomicU64, by: u64) {
@@ -121,6 +128,7 @@ pub struct Journal {
     pub(super) space_wanted: AtomicUsize,
     pub(super) data: DataSequence,
     pub(super) counters: Counters,
+    pub(super) stages: Stages,
     pub(super) wake: Arc<Wake>,
     pub(super) epoch: AtomicU64,
     /// Those who wait for their turn between two groups.
@@ -201,8 +209,10 @@ impl Journal {
     pub fn read_leaf(&self, leaf: LeafAddress) -> Result<Arc<Vec<u8>>> {
         let id = BlockId::Metadata(leaf.0);
         if let Some(content) = self.overlay.get(id) {
+            count(&self.counters.cache_hits, 1);
             return Ok(content);
         }
+        count(&self.counters.cache_misses, 1);
         // The tree stays locked until the block is in the overlay: no checkpoint can install a newer version between.
         let mut tree = self.lock(&self.tree);
         if let Some(content) = self.overlay.get(id) {
@@ -274,6 +284,8 @@ impl Journal {
             checkpointed_blocks: get(&counters.checkpointed_blocks),
             ring_used_bytes: used as u64 * u64::from(self.layout.ring_granule_bytes()),
             overlay_blocks: self.overlay.len() as u64,
+            cache_hits: get(&counters.cache_hits),
+            cache_misses: get(&counters.cache_misses),
             durable_lsn: get(&counters.durable_lsn),
         }
     }

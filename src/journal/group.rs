@@ -1,6 +1,7 @@
 //! The group that is filling: which bytes of which blocks it touched, and who waits for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -71,6 +72,8 @@ pub(super) struct OpenGroup {
     pub(super) touched: Vec<BlockId>,
     /// No other group has it.
     pub(super) first_lsn: u64,
+    /// When its first transaction came.
+    pub(super) since: Duration,
     pub(super) transactions: u32,
     /// Ring space claimed by the transactions.
     pub(super) granules: usize,
@@ -92,6 +95,7 @@ pub(super) struct ClosedGroup {
     /// Ring space claimed by the transactions.
     granules: usize,
     pub(super) first_lsn: u64,
+    pub(super) since: Duration,
     pub(super) transactions: u32,
     pub(super) completions: Vec<Completion>,
 }
@@ -154,6 +158,7 @@ impl OpenGroup {
             updates,
             granules: self.granules,
             first_lsn: self.first_lsn,
+            since: self.since,
             transactions: self.transactions,
             completions: self.completions,
         })

@@ -35,6 +35,7 @@ mod range_lock;
 mod recovery;
 mod ring;
 mod scan;
+mod stages;
 mod superblocks;
 mod tree;
 
@@ -46,5 +47,6 @@ pub use range_lock::{RangeGuard, RangeLocks};
 pub use recovery::{Replay, ReplayReport};
 pub use ring::{Ring, RingPermit};
 pub use scan::{JournalScan, ScannedGroup, TornTail, read_witness, scan_journal};
+pub use stages::CommitStages;
 pub use superblocks::{SuperblockCopy, SuperblockPair, inspect_superblocks};
 pub use tree::{ChecksumTree, structure_of};

@@ -23,6 +23,7 @@ use super::group::OpenGroup;
 use super::overlay::{BlockId, Overlay};
 use super::ring::Ring;
 use super::scan::{JournalScan, ScannedGroup, scan_journal};
+use super::stages::Stages;
 use super::superblocks::SuperblockPair;
 use super::tree::ChecksumTree;
 use crate::device::Port;
@@ -155,6 +156,7 @@ impl Journal {
             space_wanted: AtomicUsize::new(0),
             data: DataSequence::default(),
             counters: Counters::default(),
+            stages: Stages::default(),
             wake: Arc::default(),
             epoch: AtomicU64::new(superblock.epoch),
             writer_wanted: AtomicUsize::new(0),

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use freehold::{AllocRequest, Allocator, AllocatorStats, Extent, FormatOptions};
+use freehold::{AllocRequest, Allocator, AllocatorStats, CommitStages, Extent, FormatOptions, Histogram};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Runtime;
 
-use super::latencies::Latencies;
 use super::workload::{Random, live, store_bytes};
 use crate::exit::{Exit, Failure};
 
@@ -40,14 +39,14 @@ impl Client {
     async fn work(
         mut self,
         store: Allocator,
-        latencies: Arc<Latencies>,
+        latencies: Arc<Histogram>,
         until: Instant,
     ) -> freehold::Result<Self> {
         let mut began = Instant::now();
         loop {
             self.transact(&store).await?;
             let now = Instant::now();
-            latencies.record(now - began);
+            latencies.record_time(now - began);
             if now >= until {
                 return Ok(self);
             }
@@ -62,7 +61,7 @@ pub(super) struct Clients {
     path: PathBuf,
     store: Allocator,
     clients: Vec<Client>,
-    pub(super) latencies: Arc<Latencies>,
+    pub(super) latencies: Arc<Histogram>,
     /// Of all turns.
     pub(super) time: Duration,
     /// Processor time of all turns, that of the store's own threads included.
@@ -84,7 +83,7 @@ impl Clients {
         let store = runtime
             .block_on(filled_store(&path, &mut clients))
             .map_err(|error| Failure::store(&path, &error))?;
-        let (latencies, time) = (Arc::new(Latencies::new()), Duration::ZERO);
+        let (latencies, time) = (Arc::new(Histogram::default()), Duration::ZERO);
         Ok(Self { path, store, clients, latencies, time, cpu: time, runtime })
     }
 
@@ -125,6 +124,10 @@ impl Clients {
 
     pub(super) fn stats(&self) -> AllocatorStats {
         self.store.stats()
+    }
+
+    pub(super) fn stages(&self) -> CommitStages {
+        self.store.stages()
     }
 }
 

@@ -7,9 +7,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use freehold::Histogram;
 use rustix::fs::{Advice, fadvise};
 
-use super::latencies::Latencies;
 use crate::exit::{Exit, Failure};
 
 const FILE_BYTES: u64 = 64 << 20;
@@ -24,7 +24,7 @@ pub(super) struct Floor {
     position: u64,
     /// What all clients write at once.
     records: Vec<u8>,
-    pub(super) latencies: Latencies,
+    pub(super) latencies: Histogram,
     /// Of all turns.
     pub(super) time: Duration,
 }
@@ -47,7 +47,7 @@ impl Floor {
         let path = dir.join("floor");
         let file = write_in_full(&path).map_err(|error| failed(&path, &error))?;
         let records = vec![0xAB; RECORD_BYTES * clients as usize];
-        Ok(Self { path, file, position: 0, records, latencies: Latencies::new(), time: Duration::ZERO })
+        Ok(Self { path, file, position: 0, records, latencies: Histogram::default(), time: Duration::ZERO })
     }
 
     /// Appends for so long, and at least once.
@@ -57,7 +57,7 @@ impl Floor {
         loop {
             self.append().map_err(|error| failed(&self.path, &error))?;
             let now = Instant::now();
-            self.latencies.record(now - began);
+            self.latencies.record_time(now - began);
             if now - started >= time {
                 self.time += now - started;
                 return Ok(());

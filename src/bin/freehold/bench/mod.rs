@@ -2,7 +2,6 @@
 
 mod clients;
 mod floor;
-mod latencies;
 mod report;
 mod scratch;
 mod workload;

@@ -1,11 +1,10 @@
 //! What was measured, as a document and as tables.
 
-use freehold::AllocatorStats;
+use freehold::{AllocatorStats, CommitStages, Histogram, Summary};
 use serde::Serialize;
 
 use super::clients::Clients;
 use super::floor::Floor;
-use super::latencies::Latencies;
 use crate::exit::Failure;
 use crate::human;
 use crate::output::Output;
@@ -35,6 +34,8 @@ pub(super) struct Report {
     flushes: u64,
     device_bytes: u64,
     cpu_us_per_txn: f64,
+    /// Where the time of groups goes, those that filled the store included. In nanoseconds.
+    stages: CommitStages,
     floor: FloorReport,
 }
 
@@ -55,8 +56,9 @@ struct Quantiles {
 }
 
 impl Quantiles {
-    fn of(latencies: &Latencies) -> Self {
-        let [p50_us, p99_us, p999_us] = [500, 990, 999].map(|thousandths| latencies.micros(thousandths));
+    fn of(latencies: &Histogram) -> Self {
+        let [p50_us, p99_us, p999_us] =
+            [500, 990, 999].map(|thousandths| latencies.quantile(thousandths) as f64 / 1e3);
         Self { p50_us, p99_us, p999_us }
     }
 }
@@ -85,6 +87,7 @@ impl Report {
             writes: grown(|stats| stats.device.writes),
             flushes: grown(|stats| stats.device.flushes),
             device_bytes: grown(|stats| stats.device.write_bytes),
+            stages: clients.stages(),
             cpu_us_per_txn: clients.cpu.as_secs_f64() * 1e6 / txns as f64,
             floor: FloorReport {
                 writes: floor.latencies.count(),
@@ -114,11 +117,23 @@ impl Report {
             format!("{name:<24}{}", columns.map(|column| format!("  {column:>12}")).concat())
         };
         let times = |times: &Quantiles| [times.p50_us, times.p99_us, times.p999_us].map(tenths);
+        let stage =
+            |stage: &Summary| [stage.p50, stage.p99, stage.p999].map(|nanos| tenths(nanos as f64 / 1e3));
         output.line("")?;
         output.line(&row("microseconds", ["p50", "p99", "p99.9"].map(str::to_owned)))?;
         output.line(&row("transaction", times(&self.latencies)))?;
         output.line(&row("floor", times(&self.floor.latencies)))?;
-        output.line(&format!("{:<24}  {:>12.2}", "ratio", self.ratio))
+        output.line(&format!("{:<24}  {:>12.2}", "ratio", self.ratio))?;
+        for (name, times) in [
+            ("group waits", &self.stages.wait),
+            ("group is encoded", &self.stages.encode),
+            ("group is written", &self.stages.write),
+            ("group is flushed", &self.stages.flush),
+            ("clients are told", &self.stages.tell),
+        ] {
+            output.line(&row(name, stage(times)))?;
+        }
+        Ok(())
     }
 
     fn print_costs(&self, output: &mut Output) -> Result<(), Failure> {
