@@ -65,11 +65,12 @@ impl Transaction {
         if journal.is_overlay_full() {
             inner.offload(|inner| inner.journal.checkpoint()).await?;
         }
-        let permit = journal.claim_space(needed).await?;
         let ranges: Vec<_> =
             self.caller_ranges(&heads).map(|(offset, len)| inner.block_range(offset, len)).collect();
         // Held until the bytes are in the overlay: no direct write comes between a block's image and its record.
         let guard = if ranges.is_empty() { None } else { Some(inner.locks.lock(ranges).await) };
+        // Those who queue up for the same blocks hold no space of the ring meanwhile.
+        let permit = journal.claim_space(needed).await?;
         let mut bases = FxHashMap::default();
         let touched = Touched { leaves: self.touched_leaves(&places), blocks: self.caller_blocks(&heads) };
         self.warm_for_commit(&touched, &mut bases).await?;

@@ -25,6 +25,8 @@ struct Queue {
 struct Request {
     ticket: u64,
     ranges: Vec<Range<u64>>,
+    /// Earlier requests that are in its way.
+    blockers: usize,
     /// Present while the request waits.
     grant: Option<oneshot::Sender<()>>,
 }
@@ -46,18 +48,21 @@ fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
 }
 
 impl Queue {
-    /// Grants every waiting request that no earlier one is in the way of.
-    fn grant(&mut self) {
-        let mut earlier: Vec<Range<u64>> = Vec::new();
-        for request in &mut self.requests {
-            if request.grant.is_some()
-                && !conflict(&earlier, &request.ranges)
+    /// Takes a request out, and grants those that no other one is in the way of.
+    fn remove(&mut self, ticket: u64) {
+        let at = self.requests.partition_point(|request| request.ticket < ticket);
+        let Some(gone) = self.requests.remove(at) else { return };
+        for request in self.requests.iter_mut().skip(at) {
+            if !conflict(&gone.ranges, &request.ranges) {
+                continue;
+            }
+            request.blockers = request.blockers.saturating_sub(1);
+            if request.blockers == 0
                 && let Some(grant) = request.grant.take()
             {
                 // A receiver that is gone is about to drop its guard.
                 let _ = grant.send(());
             }
-            earlier.extend(request.ranges.iter().cloned());
         }
     }
 }
@@ -70,9 +75,10 @@ impl RangeLocks {
             let ticket = queue.next_ticket;
             queue.next_ticket += 1;
             let (sender, receiver) = oneshot::channel();
-            let blocked = queue.requests.iter().any(|request| conflict(&request.ranges, &ranges));
-            queue.requests.push_back(Request { ticket, ranges, grant: blocked.then_some(sender) });
-            (RangeGuard { queue: Arc::clone(&self.queue), ticket }, blocked.then_some(receiver))
+            let blockers = queue.requests.iter().filter(|earlier| conflict(&earlier.ranges, &ranges)).count();
+            let grant = (blockers > 0).then_some(sender);
+            queue.requests.push_back(Request { ticket, ranges, blockers, grant });
+            (RangeGuard { queue: Arc::clone(&self.queue), ticket }, (blockers > 0).then_some(receiver))
         };
         if let Some(receiver) = receiver {
             // The sender lives in the queue until it is used.
@@ -84,11 +90,7 @@ impl RangeLocks {
 
 impl Drop for RangeGuard {
     fn drop(&mut self) {
-        let mut queue = lock(&self.queue);
-        if let Some(at) = queue.requests.iter().position(|request| request.ticket == self.ticket) {
-            queue.requests.remove(at);
-            queue.grant();
-        }
+        lock(&self.queue).remove(self.ticket);
     }
 }
 
@@ -114,6 +116,19 @@ mod tests {
         let second = second.now_or_never().unwrap();
         assert!(third.as_mut().now_or_never().is_none());
         drop(second);
+        assert!(third.now_or_never().is_some());
+    }
+
+    #[test]
+    fn who_is_behind_two_waits_for_both() {
+        let locks = RangeLocks::default();
+        let first = locks.lock(vec![0..10, 20..30]).now_or_never().unwrap();
+        let second = locks.lock(vec![40..50]).now_or_never().unwrap();
+        let mut third = Box::pin(locks.lock(vec![5..6, 25..26, 45..46]));
+        assert!(third.as_mut().now_or_never().is_none());
+        drop(second);
+        assert!(third.as_mut().now_or_never().is_none());
+        drop(first);
         assert!(third.now_or_never().is_some());
     }
 
