@@ -324,7 +324,29 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test")]
     use crate::device::MemoryDevice;
     use crate::{FormatOptions, OpenOptions};
+    use futures_util::FutureExt;
     use std::sync::Arc;
+
+    /// Rule 3, where one group is durable and the next one is not.
+    #[tokio::test]
+    async fn what_a_later_group_frees_stays_where_it_is() {
+        let device = Arc::new(MemoryDevice::zeroed(1 << 20));
+        FormatOptions::new().format_device(Arc::clone(&device) as _).await.unwrap();
+        let (store, _) = OpenOptions::new().open_device(device).await.unwrap();
+        let mut transaction = store.begin();
+        let extent = transaction.alloc(4096).await.unwrap();
+        let durable = transaction.commit().await.unwrap().lsn;
+
+        let mut transaction = store.begin();
+        transaction.free(&extent).await.unwrap();
+        let mut commit = Box::pin(transaction.commit());
+        // It is in the open group, and nobody has written that yet.
+        assert!(commit.as_mut().now_or_never().is_none());
+        store.inner.core().reclaim_until(durable);
+        assert_eq!(store.stats().pending_bytes, 4096);
+        commit.await.unwrap();
+        assert_eq!(store.stats().pending_bytes, 0);
+    }
 
     /// The last handle waits until nobody else has the journal, and would wait in vain.
     #[tokio::test]
