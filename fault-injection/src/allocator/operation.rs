@@ -94,7 +94,8 @@ impl Operation {
     pub fn any(rng: &mut Rng) -> Self {
         let draw = |rng: &mut Rng| u32::try_from(rng.below(64)).unwrap_or(0);
         match rng.below(64) {
-            0..=25 => Self::Transact(vec![Plan::any(rng)]),
+            0..=23 => Self::Transact(vec![Plan::any(rng)]),
+            24 | 25 => Self::Transact(vec![Plan::clearing(rng), Plan::spanning(rng)]),
             26..=36 => {
                 let tasks = 2 + rng.below(GROUP_LIMIT as u64 - 1);
                 Self::Transact((0..tasks).map(|_| Plan::any(rng)).collect())

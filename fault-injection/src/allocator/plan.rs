@@ -157,6 +157,20 @@ impl Plan {
         plan
     }
 
+    /// Draws a transaction that only frees: it is published before those at the same time allocate.
+    #[must_use]
+    pub fn clearing(rng: &mut Rng) -> Self {
+        let draw = |rng: &mut Rng| u32::try_from(rng.below(64)).unwrap_or(0);
+        Self { free: (0..1 + rng.below(3)).map(|_| draw(rng)).collect(), ..Self::default() }
+    }
+
+    /// Draws a transaction that wants whole segments, and takes those that were just freed if it is let.
+    #[must_use]
+    pub fn spanning(rng: &mut Rng) -> Self {
+        let more = u32::try_from(rng.below(5)).unwrap_or(0);
+        Self { alloc: vec![(Request::Span(more), Vec::new())], ..Self::default() }
+    }
+
     /// Draws a transaction that journals whole pages, so that the ring wraps.
     #[must_use]
     pub fn any_large(rng: &mut Rng) -> Self {
