@@ -110,11 +110,16 @@ mod tests {
             let middle = number_of(bucket_of(number));
             bucket_of(number) < BUCKETS && middle.abs_diff(number) <= number / (2 * PARTS)
         }
+    }
 
-        fn buckets_follow_each_other(number: u64) -> bool {
-            let next = bucket_of(number.saturating_add(1));
-            next == bucket_of(number) || next == bucket_of(number) + 1
+    #[test]
+    fn buckets_follow_each_other() {
+        let borders = (1..u64::BITS).flat_map(|bit| [(1 << bit) - 2, (1 << bit) - 1, 1 << bit]);
+        for number in (0..100_000).chain(borders) {
+            let (bucket, next) = (bucket_of(number), bucket_of(number + 1));
+            assert!(next == bucket || next == bucket + 1, "{number}");
         }
+        assert_eq!(bucket_of(u64::MAX), BUCKETS - 1);
     }
 
     #[test]

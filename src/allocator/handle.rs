@@ -323,16 +323,20 @@ impl Allocator {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test")]
     use crate::device::MemoryDevice;
-    use crate::{FormatOptions, OpenOptions};
+    use crate::{Allocator, FormatOptions, OpenOptions};
     use futures_util::FutureExt;
     use std::sync::Arc;
+
+    async fn store() -> Allocator {
+        let device = Arc::new(MemoryDevice::zeroed(1 << 20));
+        FormatOptions::new().format_device(Arc::clone(&device) as _).await.unwrap();
+        OpenOptions::new().open_device(device).await.unwrap().0
+    }
 
     /// Rule 3, where one group is durable and the next one is not.
     #[tokio::test]
     async fn what_a_later_group_frees_stays_where_it_is() {
-        let device = Arc::new(MemoryDevice::zeroed(1 << 20));
-        FormatOptions::new().format_device(Arc::clone(&device) as _).await.unwrap();
-        let (store, _) = OpenOptions::new().open_device(device).await.unwrap();
+        let store = store().await;
         let mut transaction = store.begin();
         let extent = transaction.alloc(4096).await.unwrap();
         let durable = transaction.commit().await.unwrap().lsn;
@@ -351,9 +355,7 @@ mod tests {
     /// The last handle waits until nobody else has the journal, and would wait in vain.
     #[tokio::test]
     async fn nothing_in_an_idle_store_keeps_its_journal_alive() {
-        let device = Arc::new(MemoryDevice::zeroed(1 << 20));
-        FormatOptions::new().format_device(Arc::clone(&device) as _).await.unwrap();
-        let (store, _) = OpenOptions::new().open_device(device).await.unwrap();
+        let store = store().await;
         let mut transaction = store.begin();
         transaction.alloc(4096).await.unwrap();
         transaction.commit().await.unwrap();
