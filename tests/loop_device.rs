@@ -12,6 +12,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use freehold::device::{Device, FileDeviceOptions};
 use freehold::{AllocRequest, Allocator, Error, Extent, ExtentInfo, FormatOptions, OpenOptions};
@@ -172,4 +173,30 @@ async fn on_a_file_with_direct_io() {
         return;
     }
     run(&path, true, None).await;
+}
+
+/// A program that is being started holds copies of all open files for a moment, also of a store that is closed in that
+/// moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn starting_programs_does_not_keep_a_closed_store_locked() {
+    let (_dir, image) = image();
+    let device = LoopDevice::attach(&image);
+    let path = device.as_ref().map_or(image.as_path(), |device| &device.0);
+    FormatOptions::new().open(path).await.unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                Command::new("true").status().unwrap();
+            }
+        });
+        for round in 0..200 {
+            let opened = FileDeviceOptions::new().open(path);
+            if opened.is_err() {
+                done.store(true, Ordering::Relaxed);
+            }
+            opened.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
 }

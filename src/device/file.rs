@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use self::direct::WriteGate;
 use self::facts::Kind;
-use super::lock::{Access, in_path, lock, open_existing};
+use super::lock::{Access, LockedFile, in_path, open_existing};
 use super::{Device, DeviceGeometry, Purpose};
 use crate::error::{Error, IoOperation, Result};
 
@@ -87,7 +87,7 @@ impl FileDeviceOptions {
         let (file, kind, geometry) = if let Some(len) = self.create_len {
             let file =
                 OpenOptions::new().read(true).write(true).create_new(true).open(path).map_err(failed)?;
-            lock(&file, access)?;
+            let file = LockedFile::lock(file, access)?;
             let geometry = self.finish_creation(&file, path, len).map_err(|e| {
                 // The file is still locked, so nobody can have begun to use it. That it could not be created is the
                 // error to report, whether or not the remains can be removed.
@@ -99,8 +99,7 @@ impl FileDeviceOptions {
             // Looked at before it is opened, because opening a FIFO would wait for its other end.
             let kind =
                 std::fs::metadata(path).and_then(|found| Kind::of(found.file_type())).map_err(failed)?;
-            let file = open_existing(path, access, kind == Kind::BlockDevice)?;
-            lock(&file, access)?;
+            let file = LockedFile::lock(open_existing(path, access, kind == Kind::BlockDevice)?, access)?;
             let geometry = self.inspect(&file, kind).map_err(failed)?;
             (file, kind, geometry)
         };
@@ -155,8 +154,7 @@ impl FileDeviceOptions {
 /// Its length is fixed when it is opened: nothing here makes a file longer or shorter.
 #[derive(Debug)]
 pub struct FileDevice {
-    /// Also holds the lock: closing it gives the lock back.
-    file: File,
+    file: LockedFile,
     path: PathBuf,
     geometry: DeviceGeometry,
     kind: Kind,
@@ -212,7 +210,7 @@ impl FileDevice {
     /// Calls `fallocate` until it is not interrupted; `false` when the file system cannot do it.
     fn fallocate(&self, mode: FallocateFlags, offset: u64, len: u64) -> io::Result<bool> {
         loop {
-            match rustix::fs::fallocate(&self.file, mode, offset, len) {
+            match rustix::fs::fallocate(&*self.file, mode, offset, len) {
                 Ok(()) => return Ok(true),
                 Err(Errno::INTR) => {}
                 Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(false),
@@ -232,12 +230,12 @@ impl Device for FileDevice {
             let message = format!("the device ends after {} bytes", self.geometry.len_bytes);
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
         }
-        direct::read(&self.file, self.align(), offset, buf)
+        direct::read(&*self.file, self.align(), offset, buf)
     }
 
     fn write_at(&self, offset: u64, data: &[u8], _purpose: Purpose) -> io::Result<()> {
         self.check_change(offset, data.len() as u64)?;
-        direct::write(&self.file, &self.gate, self.align(), offset, data)
+        direct::write(&*self.file, &self.gate, self.align(), offset, data)
     }
 
     /// `fdatasync`, called exactly once: the system call is made here and not by the standard library, which repeats
@@ -246,7 +244,7 @@ impl Device for FileDevice {
         if self.read_only {
             return Ok(());
         }
-        Ok(rustix::fs::fdatasync(&self.file)?)
+        Ok(rustix::fs::fdatasync(&*self.file)?)
     }
 
     /// Punches a hole into a regular file, where the file system can; a later write there may lack space again.
@@ -271,7 +269,7 @@ impl Device for FileDevice {
         if self.fallocate(FallocateFlags::KEEP_SIZE, offset, len)? {
             return Ok(());
         }
-        holes::fill(&self.file, &self.gate, self.align(), offset, len)
+        holes::fill(&*self.file, &self.gate, self.align(), offset, len)
     }
 
     fn is_read_only(&self) -> bool {
