@@ -107,14 +107,12 @@ async fn sabotage(path: &Path, extents: &[Extent], close: bool, act: fn(&mut Tar
         journal.read_leaf(write.leaf).unwrap();
     }
     let permit = journal.claim_space(journal.record_bound(metadata.len(), 8192, &[])).await.unwrap();
-    let (sender, receiver) = tokio::sync::oneshot::channel();
-    let completion = Box::new(move |result: freehold::Result<u64>| sender.send(result).unwrap());
-    let record = Record { metadata, caller: Vec::new(), bases: Default::default(), permit, completion };
-    let (_, must_drive) = journal.appender().unwrap().append(record).unwrap();
+    let record = Record { metadata, caller: Vec::new(), bases: Default::default(), permit };
+    let (ticket, must_drive) = journal.appender().unwrap().append(record).unwrap();
     if must_drive {
         journal.start_driving().await;
     }
-    receiver.await.unwrap().unwrap();
+    ticket.await.unwrap();
     if close {
         journal.close().unwrap();
     }

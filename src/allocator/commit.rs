@@ -3,19 +3,18 @@
 //! Until `publish` changes memory, a transaction can be given up at any time and leaves no trace; from there on it belongs
 //! to the journal. So whatever waits comes before, and whatever can fail except for appending the record itself.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use rustc_hash::FxHashMap;
-use tokio::sync::oneshot;
+use smallvec::SmallVec;
 use write_journal::TransactionWrite;
 
 use super::handle::{Core, Inner, Pending, Reserved};
-use super::load::{Fault, together};
+use super::load::Fault;
 use super::transaction::Transaction;
 use crate::error::{Error, Result};
 use crate::format::LeafAddress;
-use crate::journal::{BlockId, Record, RingPermit};
+use crate::journal::{Appender, BlockId, Record, RingPermit, Ticket};
 use crate::space::{Allocation, Place, Space};
 
 /// A transaction that is durable.
@@ -28,11 +27,22 @@ pub struct Committed {
 /// Blocks of the caller as they were read from the device, by number.
 type Bases = FxHashMap<u64, Vec<u8>>;
 
-/// What a commit changes: metadata blocks, and blocks of the device by number.
-struct Touched {
-    leaves: Vec<LeafAddress>,
+/// What a commit changes, and what it needs for that.
+struct Plan {
+    /// Metadata blocks.
+    leaves: Leaves,
+    /// Blocks of the device, by number: those under staged writes and under heads of regions, each once.
     blocks: Vec<u64>,
+    /// The same as ranges: offset and length.
+    ranges: Vec<(u64, u64)>,
+    /// Journal bytes, at most.
+    needed: u64,
+    /// The direct write that has to be durable before.
+    data_number: u64,
 }
+
+type Leaves = SmallVec<[LeafAddress; 12]>;
+type Places = SmallVec<[Place; 4]>;
 
 impl Transaction {
     /// Makes the transaction durable and visible, all of it.
@@ -47,44 +57,67 @@ impl Transaction {
         let inner = Arc::clone(&self.inner);
         let journal = &inner.journal;
         journal.check_alive()?;
-        let (places, data_number) = {
+        let (plan, published) = {
             let mut core = inner.core();
             self.seal_items(&mut core);
-            (self.places(&core), self.last_data_number(&core))
+            let plan = self.plan(&core)?;
+            let published = self.publish_at_once(core, &plan)?;
+            (plan, published)
         };
-        let heads = self.region_heads(&places);
-        let needed = self.bound(&places, self.caller_ranges(&heads).collect());
-        if needed > journal.max_transaction_bytes() {
-            return Err(Error::TransactionTooLarge { needed, max: journal.max_transaction_bytes() });
+        let (ticket, must_drive) = match published {
+            Some(published) => published,
+            None => {
+                journal.wait_data_durable(plan.data_number).await?;
+                if self.has_no_effect() {
+                    return Ok(Committed { lsn: journal.stats().durable_lsn });
+                }
+                self.publish_when_ready(&plan).await?
+            }
+        };
+        if must_drive {
+            journal.start_driving().await;
         }
-        journal.wait_data_durable(data_number).await?;
-        if self.has_no_effect() {
-            return Ok(Committed { lsn: journal.stats().durable_lsn });
-        }
+        Ok(Committed { lsn: ticket.await? })
+    }
 
+    /// Publishes, if there is nothing to wait for: nearly always, for a transaction that changes metadata only.
+    fn publish_at_once(&mut self, core: MutexGuard<'_, Core>, plan: &Plan) -> Result<Option<(Ticket, bool)>> {
+        let inner = Arc::clone(&self.inner);
+        let journal = &inner.journal;
+        let waits = self.has_no_effect()
+            || !plan.blocks.is_empty()
+            || !self.written.is_empty()
+            || !journal.is_data_durable(plan.data_number)
+            || journal.is_overlay_full();
+        if waits {
+            return Ok(None);
+        }
+        let Some(permit) = journal.try_claim_space(plan.needed) else { return Ok(None) };
+        let appender = journal.appender()?;
+        if !plan.leaves.iter().all(|leaf| appender.is_ready(BlockId::Metadata(leaf.0))) {
+            return Ok(None);
+        }
+        self.take_effect(core, appender, Bases::default(), permit).map(Some)
+    }
+
+    /// Publishes, with all the waiting that may take.
+    async fn publish_when_ready(&mut self, plan: &Plan) -> Result<(Ticket, bool)> {
+        let inner = Arc::clone(&self.inner);
+        let journal = &inner.journal;
         if journal.is_overlay_full() {
             inner.offload(|inner| inner.journal.checkpoint()).await?;
         }
         let ranges: Vec<_> =
-            self.caller_ranges(&heads).map(|(offset, len)| inner.block_range(offset, len)).collect();
+            plan.ranges.iter().map(|&(offset, len)| inner.block_range(offset, len)).collect();
         // Held until the bytes are in the overlay: no direct write comes between a block's image and its record.
         let guard = if ranges.is_empty() { None } else { Some(inner.locks.lock(ranges).await) };
         // Those who queue up for the same blocks hold no space of the ring meanwhile.
-        let permit = journal.claim_space(needed).await?;
-        let mut bases = FxHashMap::default();
-        let touched = Touched { leaves: self.touched_leaves(&places), blocks: self.caller_blocks(&heads) };
-        self.warm_for_commit(&touched, &mut bases).await?;
-        let (receiver, must_drive) = self.publish(&touched, bases, permit)?;
+        let permit = journal.claim_space(plan.needed).await?;
+        let mut bases = Bases::default();
+        self.warm(plan, &mut bases).await?;
+        let published = self.publish(plan, bases, permit);
         drop(guard);
-        if must_drive {
-            journal.start_driving().await;
-        }
-        let lsn = receiver.await.unwrap_or_else(|_| {
-            // Only a panic loses the answer, and the group may have been written by then.
-            let cause = Arc::new(Error::Internal("a panic stopped the journal"));
-            Err(Error::OutcomeUnknown { cause })
-        })?;
-        Ok(Committed { lsn })
+        published
     }
 
     /// Journal bytes that the commit may need; at most
@@ -93,16 +126,32 @@ impl Transaction {
     pub fn journal_bytes(&self) -> u64 {
         let core = self.inner.core();
         let places = self.places(&core);
-        let mut caller: Vec<(u64, u64)> = self.caller_ranges(&self.region_heads(&places)).collect();
+        let mut caller = self.caller_ranges(&places);
         let own = self.allocated.iter().filter_map(|extent| core.reserved.get(&extent.offset));
         let items = own.flat_map(|reserved| &reserved.writes);
         caller.extend(items.map(|(offset, data)| (*offset, data.len() as u64)));
         drop(core);
-        self.bound(&places, caller)
+        self.bound(&places, &caller)
+    }
+
+    fn plan(&self, core: &Core) -> Result<Plan> {
+        let places = self.places(core);
+        let ranges = self.caller_ranges(&places);
+        let (needed, max) = (self.bound(&places, &ranges), self.inner.journal.max_transaction_bytes());
+        if needed > max {
+            return Err(Error::TransactionTooLarge { needed, max });
+        }
+        Ok(Plan {
+            leaves: self.touched_leaves(&places),
+            blocks: self.blocks_under(&ranges),
+            ranges,
+            needed,
+            data_number: self.last_data_number(core),
+        })
     }
 
     /// Journal bytes that changes of these places, and of these ranges of the caller's space, may need.
-    fn bound(&self, places: &[Place], caller: Vec<(u64, u64)>) -> u64 {
+    fn bound(&self, places: &[Place], caller: &[(u64, u64)]) -> u64 {
         let layout = self.inner.layout();
         let (mut changes, mut bytes) = (0, 0);
         for place in places {
@@ -111,17 +160,19 @@ impl Transaction {
             bytes += more_bytes;
         }
         // A block of which several writes touch a part is one update, with a patch for each.
+        let blocks = self.blocks_under(caller);
         let block_bytes = u64::from(layout.block_bytes());
-        let under = |(offset, len): (u64, u64)| offset / block_bytes..(offset + len).div_ceil(block_bytes);
-        let patches = caller.iter().copied().flat_map(under).count();
-        let blocks: BTreeSet<u64> = caller.into_iter().flat_map(under).collect();
-        changes += patches - blocks.len();
+        let patches: u64 = caller
+            .iter()
+            .map(|&(offset, len)| (offset + len).div_ceil(block_bytes) - offset / block_bytes)
+            .sum();
+        changes += usize::try_from(patches).unwrap_or(usize::MAX) - blocks.len();
         let blocks: Vec<(u64, u64)> = blocks.into_iter().map(|block| (block * block_bytes, 1)).collect();
         self.inner.journal.record_bound(changes, bytes, &blocks)
     }
 
     /// Where this transaction changes something; what grows or shrinks as a whole.
-    fn places(&self, core: &Core) -> Vec<Place> {
+    fn places(&self, core: &Core) -> Places {
         let own = self.allocated.iter().filter_map(|extent| core.reserved.get(&extent.offset));
         let resized = self.resized.iter().map(|(_, resize)| Place::Run {
             segment: resize.segment,
@@ -135,8 +186,9 @@ impl Transaction {
             .collect()
     }
 
-    /// The heads of the regions in which items are allocated or freed, each once: offset and length.
-    fn region_heads(&self, places: &[Place]) -> BTreeSet<(u64, u64)> {
+    /// Ranges of the caller's space that change: staged writes; and the heads of the regions in which items are allocated
+    /// or freed, each once. Offset and length.
+    fn caller_ranges(&self, places: &[Place]) -> Vec<(u64, u64)> {
         let layout = self.inner.layout();
         let head = |place: &Place| match *place {
             Place::Item { segment, region, class, tagged, .. } => Some((
@@ -145,7 +197,11 @@ impl Transaction {
             )),
             _ => None,
         };
-        places.iter().filter_map(head).collect()
+        let mut ranges: Vec<_> = places.iter().filter_map(head).collect();
+        ranges.sort_unstable();
+        ranges.dedup();
+        ranges.extend(self.staged.iter().map(|write| (write.offset, write.data.len() as u64)));
+        ranges
     }
 
     /// The direct write that has to be durable before this transaction can be.
@@ -155,12 +211,6 @@ impl Transaction {
         let resized = self.resized.iter().filter_map(|(extent, _)| core.resized.get(&extent.offset));
         let resized = resized.map(|resized| resized.data_number);
         own.chain(resized).max().unwrap_or(0).max(self.data_number)
-    }
-
-    /// Ranges of the caller's space that change: staged writes, and heads of regions. Offset and length.
-    fn caller_ranges(&self, heads: &BTreeSet<(u64, u64)>) -> impl Iterator<Item = (u64, u64)> {
-        let staged = self.staged.iter().map(|write| (write.offset, write.data.len() as u64));
-        staged.chain(heads.iter().copied())
     }
 
     fn has_no_effect(&self) -> bool {
@@ -187,24 +237,23 @@ impl Transaction {
 
     /// Has everything in memory that publishing changes, metadata blocks and the caller's; and sees to it that the
     /// metadata blocks are physically there.
-    async fn warm_for_commit(&self, touched: &Touched, bases: &mut Bases) -> Result<()> {
+    async fn warm(&self, plan: &Plan, bases: &mut Bases) -> Result<()> {
         let overlay = self.inner.journal.overlay();
-        let missing: Vec<_> = {
-            let prepared = self.inner.prepared();
-            let is_missing = |leaf: &LeafAddress| {
-                !overlay.contains(BlockId::Metadata(leaf.0)) || !prepared.contains(&together(*leaf))
-            };
-            touched.leaves.iter().copied().filter(is_missing).collect()
-        };
+        let is_missing = |leaf: &LeafAddress| !overlay.is_ready(BlockId::Metadata(leaf.0));
+        let missing: Vec<_> = plan.leaves.iter().copied().filter(is_missing).collect();
         if !missing.is_empty() {
             let load = move |inner: &Inner| {
                 inner.prepare(&missing)?;
-                missing.iter().try_for_each(|leaf| inner.journal.read_leaf(*leaf).map(drop))
+                for leaf in missing {
+                    inner.journal.read_leaf(leaf)?;
+                    inner.journal.overlay().note_prepared(leaf);
+                }
+                Ok(())
             };
             self.inner.offload(load).await?;
         }
         let block_bytes = u64::from(self.inner.layout().block_bytes());
-        let mut unread = touched.blocks.clone();
+        let mut unread = plan.blocks.clone();
         unread.retain(|block| !overlay.contains(BlockId::Caller(*block)));
         if unread.is_empty() {
             return Ok(());
@@ -224,35 +273,28 @@ impl Transaction {
         Ok(())
     }
 
-    /// Numbers of the blocks of the device under staged writes and under heads of regions, each once.
-    fn caller_blocks(&self, heads: &BTreeSet<(u64, u64)>) -> Vec<u64> {
+    /// Numbers of the blocks of the device under these ranges, each once.
+    fn blocks_under(&self, ranges: &[(u64, u64)]) -> Vec<u64> {
         let block_bytes = u64::from(self.inner.layout().block_bytes());
-        let under = |(offset, len): (u64, u64)| offset / block_bytes..(offset + len).div_ceil(block_bytes);
-        let mut blocks: Vec<u64> = self.caller_ranges(heads).flat_map(under).collect();
+        let under = |&(offset, len): &(u64, u64)| offset / block_bytes..(offset + len).div_ceil(block_bytes);
+        let mut blocks: Vec<u64> = ranges.iter().flat_map(under).collect();
         blocks.sort_unstable();
         blocks.dedup();
         blocks
     }
 
-    fn touched_leaves(&self, places: &[Place]) -> Vec<LeafAddress> {
-        let layout = self.inner.layout();
-        let mut leaves = Vec::with_capacity(5 * places.len());
-        places.iter().for_each(|place| Space::push_touched_leaves(layout, place, &mut leaves));
+    /// The metadata blocks that change, each once.
+    fn touched_leaves(&self, places: &[Place]) -> Leaves {
+        let mut leaves = Leaves::new();
+        places.iter().for_each(|place| Space::push_touched_leaves(self.inner.layout(), place, &mut leaves));
         leaves.sort_unstable();
         leaves.dedup();
         leaves
     }
 
-    /// Takes effect in memory and joins the open group. From here on the transaction is no longer this value's.
-    ///
-    /// Returns where the outcome arrives, and whether somebody has to start writing.
-    fn publish(
-        &mut self,
-        touched: &Touched,
-        mut bases: Bases,
-        permit: RingPermit,
-    ) -> Result<(oneshot::Receiver<Result<u64>>, bool)> {
-        let inner = &self.inner;
+    /// Publishes what has been waited for. What was dropped from memory since is read once more.
+    fn publish(&mut self, plan: &Plan, mut bases: Bases, permit: RingPermit) -> Result<(Ticket, bool)> {
+        let inner = Arc::clone(&self.inner);
         let mut core = inner.core();
         for extent in &self.written {
             loop {
@@ -271,20 +313,33 @@ impl Transaction {
         let appender = inner.journal.appender()?;
         // Blocks that were evicted, or settled in place, since they were looked at. There are hardly ever any, and
         // while the appender is held there will be no more.
-        for leaf in &touched.leaves {
+        for leaf in &plan.leaves {
             if !appender.is_resident(BlockId::Metadata(leaf.0)) {
                 inner.journal.read_leaf(*leaf)?;
             }
         }
         let block_bytes = u64::from(inner.layout().block_bytes());
-        for block in &touched.blocks {
+        for block in &plan.blocks {
             if !appender.is_resident(BlockId::Caller(*block)) && !bases.contains_key(block) {
                 let len = usize::try_from(block_bytes).unwrap_or(0);
                 bases.insert(*block, inner.journal.port().read_vec(block * block_bytes, len)?);
             }
         }
+        self.take_effect(core, appender, bases, permit)
+    }
 
-        let mut allocations = Vec::with_capacity(self.allocated.len());
+    /// Takes effect in memory and joins the open group. From here on the transaction is no longer this value's.
+    ///
+    /// Returns where the outcome arrives, and whether somebody has to start writing.
+    fn take_effect(
+        &mut self,
+        mut core: MutexGuard<'_, Core>,
+        appender: Appender<'_>,
+        mut bases: Bases,
+        permit: RingPermit,
+    ) -> Result<(Ticket, bool)> {
+        let inner = &self.inner;
+        let mut allocations: SmallVec<[Allocation; 2]> = SmallVec::new();
         for extent in std::mem::take(&mut self.allocated) {
             if let Some(Reserved { reservation, owner, asked, .. }) = core.reserved.remove(&extent.offset) {
                 allocations.push(Allocation { reservation, owner, asked });
@@ -303,6 +358,7 @@ impl Transaction {
         }
         let published = core.space.publish(&allocations, &releases, &resizes);
         core.unpin(&releases, &resizes);
+        let block_bytes = u64::from(inner.layout().block_bytes());
         // What lay in a region before it was one means nothing: zeros take no room in the journal.
         for range in published.fresh {
             for block in range.start / block_bytes..range.end / block_bytes {
@@ -313,17 +369,14 @@ impl Transaction {
         let mut caller = published.caller;
         let staged = std::mem::take(&mut self.staged).into_iter();
         caller.extend(staged.map(|write| (write.offset, write.data)));
-        let (sender, receiver) = oneshot::channel();
-        // Somebody who dropped the commit does not want to know.
-        let completion = Box::new(move |result| drop(sender.send(result)));
-        let record = Record { metadata: published.metadata, caller, bases, permit, completion };
-        let (lsn, must_drive) = appender.append(record).inspect_err(|error| {
+        let record = Record { metadata: published.metadata, caller, bases, permit };
+        let (ticket, must_drive) = appender.append(record).inspect_err(|error| {
             // Memory is ahead of the journal for good.
             inner.journal.port().poison(error.clone());
         })?;
         if !(releases.is_empty() && resizes.is_empty()) {
-            core.pending.push_back(Pending { lsn, releases, resizes });
+            core.pending.push_back(Pending { lsn: ticket.lsn(), releases, resizes });
         }
-        Ok((receiver, must_drive))
+        Ok((ticket, must_drive))
     }
 }

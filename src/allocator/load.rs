@@ -16,7 +16,7 @@ use crate::space::{Content, Region, Space};
 const PREPARED_TOGETHER: u64 = 8;
 
 /// The metadata blocks that are prepared together, as a number.
-pub(super) const fn together(leaf: LeafAddress) -> u64 {
+const fn together(leaf: LeafAddress) -> u64 {
     leaf.0 / PREPARED_TOGETHER
 }
 

@@ -84,6 +84,14 @@ impl OpenOptions {
         self
     }
 
+    /// Lets a commit write its group itself, on the thread that polls it, where the device is expected to take no longer
+    /// than this (a millisecond by default), going by the groups before. That saves a lone committer the way to a
+    /// thread for blocking calls and back. With zero, no commit ever blocks the thread that polls it.
+    pub fn block_up_to(mut self, time: Duration) -> Self {
+        self.journal.block_up_to = time;
+        self
+    }
+
     /// Keeps about so many bytes of bitmaps, region heads, and indexes over them in memory (256 MiB by default); the
     /// segments that were not used for longest are dropped, and loaded again when needed. What open transactions need
     /// stays. 1 TiB with pages of 4 KiB takes 32 MiB of bitmaps, and about as much again for the index.

@@ -294,20 +294,23 @@ impl PayloadEncoder {
         write_varint(&mut self.bytes, kind.code());
         write_varint(&mut self.bytes, address.wrapping_sub(base));
 
-        let patches: Vec<Patch<'_>> = match kind {
-            UpdateKind::CallerImage => image_patches(block),
-            _ => ranges
-                .iter()
-                .filter_map(|&(start, end)| {
-                    let (start, end) = (start as usize, end as usize);
-                    block.get(start..end).filter(|bytes| !bytes.is_empty()).map(|bytes| patch(start, bytes))
-                })
-                .collect(),
-        };
-        write_varint(&mut self.bytes, patches.len() as u64);
+        if kind == UpdateKind::CallerImage {
+            self.push_patches(image_patches(block).into_iter());
+        } else {
+            let patches = ranges.iter().filter_map(|&(start, end)| {
+                let (start, end) = (start as usize, end as usize);
+                block.get(start..end).filter(|bytes| !bytes.is_empty()).map(|bytes| patch(start, bytes))
+            });
+            self.push_patches(patches);
+        }
+        self.bytes.extend_from_slice(&checksum_after.to_le_bytes());
+    }
+
+    fn push_patches<'a>(&mut self, patches: impl Iterator<Item = Patch<'a>> + Clone) {
+        write_varint(&mut self.bytes, patches.clone().count() as u64);
         let mut end = 0;
-        for patch in &patches {
-            match *patch {
+        for patch in patches {
+            match patch {
                 Patch::Bytes { offset, bytes } => {
                     write_varint(&mut self.bytes, (offset - end) as u64);
                     write_varint(&mut self.bytes, (bytes.len() as u64) << 1);
@@ -322,7 +325,6 @@ impl PayloadEncoder {
                 }
             }
         }
-        self.bytes.extend_from_slice(&checksum_after.to_le_bytes());
     }
 
     /// Bytes so far, header included.

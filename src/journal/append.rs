@@ -7,13 +7,12 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::engine::{Journal, State};
+use super::marks::Marks;
+use super::outcome::Ticket;
 use super::overlay::{BlockId, OverlayBlock};
 use super::ring::RingPermit;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::{GROUP_HEADER_BYTES, LeafAddress, PayloadEncoder};
-
-/// Called once, with the transaction's LSN when it is durable, or with why it is not.
-pub type Completion = Box<dyn FnOnce(Result<u64>) + Send>;
 
 /// A change of part of a metadata block.
 #[derive(Clone, Debug)]
@@ -46,23 +45,15 @@ pub struct MetadataWrite {
 }
 
 impl MetadataChange {
-    /// The bytes of the block that change.
-    fn range(&self) -> (u32, u32) {
+    /// Changes the block, and marks what is not what it was. Whether anything is.
+    fn apply(&self, block: &mut [u8], marks: &mut Marks) -> bool {
         match self {
-            Self::Bytes { offset, bytes } => (*offset, offset + u32::try_from(bytes.len()).unwrap_or(0)),
-            Self::Bits { first, count, .. } => (first / 8, (first + count).div_ceil(8)),
-        }
-    }
-
-    fn apply(&self, block: &mut [u8]) {
-        match self {
-            Self::Bytes { offset, bytes } => {
-                let start = *offset as usize;
-                if let Some(target) = block.get_mut(start..start + bytes.len()) {
-                    target.copy_from_slice(bytes);
-                }
+            Self::Bytes { offset, bytes } => marks.overwrite(block, *offset, bytes),
+            Self::Bits { first, count, set } => {
+                set_bits(block, *first, *count, *set);
+                marks.add(first / 8, (first + count).div_ceil(8));
+                *count > 0
             }
-            Self::Bits { first, count, set } => set_bits(block, *first, *count, *set),
         }
     }
 }
@@ -97,8 +88,6 @@ pub struct Record {
     pub bases: FxHashMap<u64, Vec<u8>>,
     /// Ring space, claimed for [`Journal::record_bound`].
     pub permit: RingPermit,
-    /// Who is told.
-    pub completion: Completion,
 }
 
 /// The right to append. While it is held, nothing is appended by others and no snapshot is taken.
@@ -114,23 +103,21 @@ impl Appender<'_> {
         self.journal.overlay.contains(id)
     }
 
-    /// Applies a record to the overlay and adds it to the open group. Returns its LSN, and whether the caller has to
-    /// see to it that the group gets written ([`Journal::start_driving`]).
+    /// Whether a block can be changed as it is: it is here, and both its slots are physically there.
+    #[must_use]
+    pub fn is_ready(&self, id: BlockId) -> bool {
+        self.journal.overlay.is_ready(id)
+    }
+
+    /// Applies a record to the overlay and adds it to the open group. Returns where its outcome arrives, and whether the
+    /// caller has to see to it that the group gets written ([`Journal::start_driving`]).
+    ///
+    /// All blocks must be [resident](Self::is_resident) or among the bases; where one is not, the store stops.
     ///
     /// # Errors
-    /// Nothing is changed when a block is missing.
-    pub fn append(mut self, record: Record) -> Result<(u64, bool)> {
+    /// Nothing is changed when the group before cannot be closed.
+    pub fn append(mut self, record: Record) -> Result<(Ticket, bool)> {
         let journal = self.journal;
-        let block_bytes = u64::from(journal.layout.block_bytes());
-        let missing = record.metadata.iter().any(|write| !self.is_resident(BlockId::Metadata(write.leaf.0)))
-            || record
-                .caller
-                .iter()
-                .flat_map(|(offset, bytes)| blocks(*offset, bytes.len(), block_bytes))
-                .any(|block| !self.is_resident(BlockId::Caller(block)) && !record.bases.contains_key(&block));
-        if missing {
-            return Err(Error::Internal("a block to be changed is not in memory"));
-        }
         let state = &mut *self.state;
         let granule = journal.layout.ring_granule_bytes() as usize;
         let granules = record.permit.take();
@@ -146,21 +133,16 @@ impl Appender<'_> {
         }
         state.open.transactions += 1;
         state.open.granules += granules;
-        state.open.completions.push(record.completion);
+        let ticket = state.open.teller.ticket(lsn);
 
         if state.dirty.is_empty() {
             state.dirty_since = journal.port.clock().monotonic();
         }
-        for write in &record.metadata {
-            let id = BlockId::Metadata(write.leaf.0);
-            let changed = journal.overlay.change(id, |block| {
-                write.change.apply(Arc::make_mut(&mut block.content).as_mut_slice());
-                let (start, end) = write.change.range();
-                state.note_change(id, block, lsn, start..end, false);
-            });
-            if changed.is_none() {
-                state.note_missing(id);
-            }
+        let mut metadata = record.metadata;
+        // Each block is looked up once. Changes of the same bytes keep their order.
+        metadata.sort_by_key(|write| write.leaf);
+        for of_one_block in metadata.chunk_by(|write, next| write.leaf == next.leaf) {
+            journal.apply_metadata(state, lsn, of_one_block);
         }
         let mut bases = record.bases;
         for (offset, bytes) in &record.caller {
@@ -169,27 +151,20 @@ impl Appender<'_> {
         journal.dirty_blocks.store(state.dirty.len(), Ordering::Relaxed);
         let must_drive = !state.driving;
         state.driving = true;
-        Ok((lsn, must_drive))
+        Ok((ticket, must_drive))
     }
 }
 
 impl State {
-    /// Notes that the transaction with this LSN changed part of a block. With `image`, the journal gets the whole block.
-    fn note_change(
-        &mut self,
-        id: BlockId,
-        block: &mut OverlayBlock,
-        lsn: u64,
-        range: std::ops::Range<u32>,
-        image: bool,
-    ) {
+    /// Notes that the transaction with this LSN changed a block; `first`: as the first one of its group.
+    fn note_change(&mut self, id: BlockId, block: &mut OverlayBlock, lsn: u64, first: bool) {
         block.lsn = lsn;
         block.dirty = true;
         if block.dirty_round != self.round {
             block.dirty_round = self.round;
             self.dirty.insert(id);
         }
-        if block.touch.add(self.open.first_lsn, range.start, range.end, image) {
+        if first {
             self.open.touched.push(id);
         }
     }
@@ -221,6 +196,27 @@ impl Journal {
         (GROUP_HEADER_BYTES + metadata + images * image) as u64
     }
 
+    /// Applies changes of one metadata block.
+    fn apply_metadata(&self, state: &mut State, lsn: u64, writes: &[MetadataWrite]) {
+        let Some(id) = writes.first().map(|write| BlockId::Metadata(write.leaf.0)) else { return };
+        let changed = self.overlay.change(id, |block| {
+            let first = block.touch.begin(state.open.first_lsn);
+            let content = Arc::make_mut(&mut block.content);
+            let mut differs = false;
+            for write in writes {
+                differs |= write.change.apply(content, &mut block.touch.marks);
+            }
+            if differs {
+                state.note_change(id, block, lsn, first);
+            } else if first {
+                block.touch.forget();
+            }
+        });
+        if changed.is_none() {
+            state.note_missing(id);
+        }
+    }
+
     fn apply_caller_write(
         &self,
         state: &mut State,
@@ -248,10 +244,12 @@ impl Journal {
                 if let Some(target) = Arc::make_mut(&mut block.content).get_mut(range.clone()) {
                     target.copy_from_slice(part);
                 }
-                let image = block.image_round != state.round;
+                let first = block.touch.begin(state.open.first_lsn);
+                block.touch.image |= block.image_round != state.round;
                 block.image_round = state.round;
                 let place = |at: usize| u32::try_from(at).unwrap_or(0);
-                state.note_change(id, block, lsn, place(range.start)..place(range.end), image);
+                block.touch.marks.add(place(range.start), place(range.end));
+                state.note_change(id, block, lsn, first);
             });
             if changed.is_none() {
                 state.note_missing(id);

@@ -105,11 +105,7 @@ impl Journal {
             match &failed {
                 None => failed = self.write_group(writer, group).err(),
                 // Never issued: not committed.
-                Some(_) => {
-                    for completion in group.completions {
-                        completion(self.port.check_poison().map(|()| 0));
-                    }
-                }
+                Some(_) => group.teller.tell(self.port.check_poison()),
             }
         }
         if let Some(error) = failed {

@@ -26,11 +26,17 @@ pub struct JournalOptions {
     pub checkpoint_age: Duration,
     /// Metadata blocks kept in memory beyond the dirty ones.
     pub cached_blocks: usize,
+    /// The longest that a commit may be expected to block the thread that polls it.
+    pub block_up_to: Duration,
 }
 
 impl Default for JournalOptions {
     fn default() -> Self {
-        Self { checkpoint_age: Duration::from_secs(5), cached_blocks: 8192 }
+        Self {
+            checkpoint_age: Duration::from_secs(5),
+            cached_blocks: 8192,
+            block_up_to: Duration::from_millis(1),
+        }
     }
 }
 
@@ -131,6 +137,8 @@ pub struct Journal {
     pub(super) stages: Stages,
     pub(super) wake: Arc<Wake>,
     pub(super) epoch: AtomicU64,
+    /// What a group of late took to be written and durable, in nanoseconds.
+    pub(super) recent_write: AtomicU64,
     /// Those who wait for their turn between two groups.
     pub(super) writer_wanted: AtomicUsize,
     /// Length of `State::dirty`, to be looked at without the lock.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::commit::FailOnPanic;
+use super::drive::FailOnPanic;
 use super::engine::Journal;
 use crate::error::{Error, IoOperation, Result};
 

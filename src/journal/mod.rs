@@ -1,7 +1,7 @@
 //! Floor 4: from a transaction's bytes to durable bytes, and back after a power loss.
 //!
 //! ```text
-//!   append ──► overlay + open group ──► drive: one write, one flush ──► completions
+//!   append ──► overlay + open group ──► drive: one write, one flush ──► outcome told
 //!                     │                                                      │
 //!                     └────────────── checkpoint ◄── ring filling up ────────┘
 //!                         unused slots, caller blocks in place, flush,
@@ -27,9 +27,12 @@ mod append;
 mod checkpoint;
 mod commit;
 mod data;
+mod drive;
 mod engine;
 mod group;
 mod maintenance;
+mod marks;
+mod outcome;
 mod overlay;
 mod range_lock;
 mod recovery;
@@ -39,9 +42,10 @@ mod stages;
 mod superblocks;
 mod tree;
 
-pub use append::{Appender, Completion, MetadataChange, MetadataWrite, Record};
+pub use append::{Appender, MetadataChange, MetadataWrite, Record};
 pub use engine::{Journal, JournalOptions, JournalStats};
 pub use maintenance::Maintenance;
+pub use outcome::Ticket;
 pub use overlay::{BlockId, Overlay};
 pub use range_lock::{RangeGuard, RangeLocks};
 pub use recovery::{Replay, ReplayReport};

@@ -11,6 +11,7 @@ use dashmap::DashMap;
 use rustc_hash::FxBuildHasher;
 
 use super::group::Touch;
+use crate::format::LeafAddress;
 
 /// What a block is, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +33,8 @@ pub(super) struct OverlayBlock {
     pub(super) dirty_round: u64,
     /// The round in which the journal last got the whole block of a caller.
     pub(super) image_round: u64,
+    /// Its slots are physically there, whichever is the next to be written (rule 14).
+    pub(super) prepared: bool,
     /// What the open group has changed of it.
     pub(super) touch: Touch,
 }
@@ -44,6 +47,7 @@ impl OverlayBlock {
             dirty,
             dirty_round: 0,
             image_round: 0,
+            prepared: false,
             touch: Touch::default(),
         }
     }
@@ -70,6 +74,17 @@ impl Overlay {
     #[must_use]
     pub fn contains(&self, id: BlockId) -> bool {
         self.blocks.contains_key(&id)
+    }
+
+    /// Whether a block is here and known to be physically there, for as long as it is here.
+    #[must_use]
+    pub fn is_ready(&self, id: BlockId) -> bool {
+        self.blocks.get(&id).is_some_and(|block| block.prepared)
+    }
+
+    /// The slots of a metadata block are physically there.
+    pub fn note_prepared(&self, leaf: LeafAddress) {
+        self.change(BlockId::Metadata(leaf.0), |block| block.prepared = true);
     }
 
     /// Blocks in all.

@@ -159,6 +159,7 @@ impl Journal {
             stages: Stages::default(),
             wake: Arc::default(),
             epoch: AtomicU64::new(superblock.epoch),
+            recent_write: AtomicU64::new(u64::MAX),
             writer_wanted: AtomicUsize::new(0),
             dirty_blocks: AtomicUsize::new(0),
             shut: AtomicBool::new(false),

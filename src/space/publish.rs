@@ -64,6 +64,7 @@ impl Space {
     ) -> Published {
         let old_state = self.state;
         let mut work = Publishing::default();
+        work.out.metadata.reserve(4 * (allocations.len() + resizes.len() + releases.len()));
         for allocation in allocations {
             self.publish_allocation(allocation, &mut work);
         }
@@ -484,7 +485,7 @@ impl Space {
 
     /// Metadata blocks that allocating or freeing this, or changing its length, changes.
     /// Some may be named more than once.
-    pub fn push_touched_leaves(layout: &Layout, place: &Place, leaves: &mut Vec<LeafAddress>) {
+    pub fn push_touched_leaves(layout: &Layout, place: &Place, leaves: &mut impl Extend<LeafAddress>) {
         leaves.extend([layout.state_leaf(), layout.record_place(place.segment()).0]);
         let mut pages = |segment: u32, page: u32, pages: u32| {
             let per_block = layout.pages_per_bitmap_block();
@@ -501,7 +502,7 @@ impl Space {
                 if tail_pages > 0 {
                     pages(segment + segments, 0, tail_pages);
                 }
-                leaves.push(layout.header_place(segment, 0).0);
+                leaves.extend([layout.header_place(segment, 0).0]);
             }
         }
     }

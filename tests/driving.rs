@@ -1,0 +1,196 @@
+//! Goal: groups are written where that is cheapest, as the time that they took of late says: by the lone committer itself,
+//! in a task, or on a thread for blocking calls. Wherever that is, everyone is told.
+//!
+//! Method: a device in memory whose flush moves the clock by hand, and that notes on which thread groups are written.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::ThreadId;
+use std::time::Duration;
+
+use freehold::device::{Device, DeviceGeometry, ManualClock, MemoryDevice, Purpose};
+use freehold::{Allocator, FormatOptions, OpenOptions};
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+
+#[derive(Debug)]
+struct Timed {
+    device: MemoryDevice,
+    clock: Arc<ManualClock>,
+    flush_micros: AtomicU64,
+    writers: Mutex<Vec<ThreadId>>,
+}
+
+impl Device for Timed {
+    fn geometry(&self) -> DeviceGeometry {
+        self.device.geometry()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.device.read_at(offset, buf)
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8], purpose: Purpose) -> io::Result<()> {
+        if purpose == Purpose::Journal {
+            self.writers.lock().unwrap().push(std::thread::current().id());
+        }
+        self.device.write_at(offset, data, purpose)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.clock.advance(Duration::from_micros(self.flush_micros.load(Ordering::Relaxed)));
+        self.device.flush()
+    }
+
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.device.discard(offset, len)
+    }
+
+    fn preallocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.device.preallocate(offset, len)
+    }
+
+    fn may_block(&self) -> bool {
+        true
+    }
+}
+
+async fn store(flush_micros: u64, options: OpenOptions) -> (Arc<Timed>, Allocator) {
+    let clock = Arc::new(ManualClock::default());
+    let device = Arc::new(Timed {
+        device: MemoryDevice::zeroed(4 << 20),
+        clock: Arc::clone(&clock),
+        flush_micros: AtomicU64::new(flush_micros),
+        writers: Mutex::default(),
+    });
+    FormatOptions::new().format_device(Arc::clone(&device) as _).await.unwrap();
+    let (store, _) = options.clock(clock).open_device(Arc::clone(&device) as _).await.unwrap();
+    (device, store)
+}
+
+async fn commit(store: &Allocator) -> u64 {
+    let mut transaction = store.begin();
+    transaction.alloc(4096).await.unwrap();
+    transaction.commit().await.unwrap().lsn
+}
+
+/// Gives a thread that has just told everyone the time to find out that nobody waits any more.
+fn let_writer_end() {
+    std::thread::sleep(Duration::from_millis(20));
+}
+
+/// For each of the next groups of one transaction, whether the thread that polls the commit wrote it.
+async fn written_here(device: &Timed, store: &Allocator, groups: usize) -> Vec<bool> {
+    device.writers.lock().unwrap().clear();
+    for _ in 0..groups {
+        commit(store).await;
+        let_writer_end();
+    }
+    let here = std::thread::current().id();
+    device.writers.lock().unwrap().iter().map(|writer| *writer == here).collect()
+}
+
+#[tokio::test]
+async fn a_lone_committer_writes_itself_unless_the_device_is_slow() {
+    let (device, store) = store(150, OpenOptions::new()).await;
+    // What the first one will take is not known.
+    assert_eq!(written_here(&device, &store, 3).await, [false, true, true]);
+    device.flush_micros.store(100_000, Ordering::Relaxed);
+    assert_eq!(written_here(&device, &store, 3).await, [true, false, false]);
+    // It takes some groups until the device is believed to be quick again.
+    device.flush_micros.store(150, Ordering::Relaxed);
+    written_here(&device, &store, 40).await;
+    assert_eq!(written_here(&device, &store, 2).await, [true, true]);
+}
+
+#[tokio::test]
+async fn nothing_is_written_on_the_polling_thread_if_that_is_not_wanted() {
+    for micros in [0, 5, 150] {
+        let (device, store) = store(micros, OpenOptions::new().block_up_to(Duration::ZERO)).await;
+        assert_eq!(written_here(&device, &store, 3).await, [false; 3]);
+    }
+}
+
+#[tokio::test]
+async fn several_committers_leave_it_to_a_thread_unless_the_device_is_quick() {
+    for (micros, here) in [(150, false), (5, true)] {
+        let (device, store) = store(micros, OpenOptions::new()).await;
+        // So that nothing has to be loaded later.
+        let (mut allocating, mut freeing) = (store.begin(), store.begin());
+        let mut extents = Vec::new();
+        for _ in 0..40 {
+            extents.push(allocating.alloc(4096).await.unwrap());
+        }
+        allocating.commit().await.unwrap();
+        for extent in extents {
+            freeing.free(&extent).await.unwrap();
+        }
+        freeing.commit().await.unwrap();
+        let_writer_end();
+        device.writers.lock().unwrap().clear();
+        let groups = store.stats().journal.groups;
+        let lsns = join_all((0..20).map(|_| commit(&store))).await;
+        assert!(lsns.windows(2).all(|pair| pair[0] < pair[1]));
+        let me = std::thread::current().id();
+        let mine = device.writers.lock().unwrap().iter().map(|writer| *writer == me).collect::<Vec<_>>();
+        assert_eq!(store.stats().journal.groups, groups + 1, "all of them were ready, so there is one group");
+        assert_eq!(mine, [here]);
+    }
+}
+
+/// Whoever has the duty to write may be dropped at any point.
+#[tokio::test]
+async fn a_committer_that_is_dropped_leaves_nobody_waiting() {
+    for micros in [0, 150, 100_000] {
+        let (_, store) = store(micros, OpenOptions::new()).await;
+        let first = commit(&store).await;
+        let_writer_end();
+        let mut dropped = Box::pin(commit(&store));
+        // On the slow device a thread may have been faster.
+        let _ = dropped.as_mut().now_or_never();
+        let mut waiting = Box::pin(commit(&store));
+        let at_once = waiting.as_mut().now_or_never();
+        drop(dropped);
+        let lsn = match at_once {
+            Some(lsn) => lsn,
+            None => waiting.await,
+        };
+        assert_eq!(lsn, first + 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_tasks_are_all_told_on_any_device() {
+    for micros in [0, 5, 30, 150, 100_000] {
+        let (_, store) = store(micros, OpenOptions::new()).await;
+        let tasks: Vec<_> = (0..32)
+            .map(|task| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    for round in 0..20 {
+                        let mut transaction = store.begin();
+                        let extent = transaction.alloc(4096).await.unwrap();
+                        let committed = transaction.commit().await.unwrap();
+                        // Some are dropped while somebody counts on them to write.
+                        let mut transaction = store.begin();
+                        transaction.free(&extent).await.unwrap();
+                        let mut commit = Box::pin(transaction.commit());
+                        if (task + round) % 3 == 0 {
+                            let _ = commit.as_mut().now_or_never();
+                        } else {
+                            assert!(commit.await.unwrap().lsn > committed.lsn);
+                        }
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        store.close().await.unwrap();
+        assert_eq!(store.stats().reserved_bytes + store.stats().pending_bytes, 0);
+    }
+}
