@@ -61,7 +61,7 @@ impl Transaction {
             let mut core = inner.core();
             self.seal_items(&mut core);
             let plan = self.plan(&core)?;
-            let published = self.publish_at_once(core, &plan)?;
+            let published = self.publish_at_once(&inner, core, &plan)?;
             (plan, published)
         };
         let (ticket, must_drive) = match published {
@@ -71,7 +71,7 @@ impl Transaction {
                 if self.has_no_effect() {
                     return Ok(Committed { lsn: journal.stats().durable_lsn });
                 }
-                self.publish_when_ready(&plan).await?
+                self.publish_when_ready(&inner, &plan).await?
             }
         };
         if must_drive {
@@ -81,8 +81,12 @@ impl Transaction {
     }
 
     /// Publishes, if there is nothing to wait for: nearly always, for a transaction that changes metadata only.
-    fn publish_at_once(&mut self, core: MutexGuard<'_, Core>, plan: &Plan) -> Result<Option<(Ticket, bool)>> {
-        let inner = Arc::clone(&self.inner);
+    fn publish_at_once(
+        &mut self,
+        inner: &Inner,
+        core: MutexGuard<'_, Core>,
+        plan: &Plan,
+    ) -> Result<Option<(Ticket, bool)>> {
         let journal = &inner.journal;
         let waits = self.has_no_effect()
             || !plan.blocks.is_empty()
@@ -94,15 +98,14 @@ impl Transaction {
         }
         let Some(permit) = journal.try_claim_space(plan.needed) else { return Ok(None) };
         let appender = journal.appender()?;
-        if !plan.leaves.iter().all(|leaf| appender.is_ready(BlockId::Metadata(leaf.0))) {
+        if !plan.leaves.iter().all(|leaf| appender.is_ready(*leaf)) {
             return Ok(None);
         }
-        self.take_effect(core, appender, Bases::default(), permit).map(Some)
+        self.take_effect(inner, core, appender, Bases::default(), permit).map(Some)
     }
 
     /// Publishes, with all the waiting that may take.
-    async fn publish_when_ready(&mut self, plan: &Plan) -> Result<(Ticket, bool)> {
-        let inner = Arc::clone(&self.inner);
+    async fn publish_when_ready(&mut self, inner: &Arc<Inner>, plan: &Plan) -> Result<(Ticket, bool)> {
         let journal = &inner.journal;
         if journal.is_overlay_full() {
             inner.offload(|inner| inner.journal.checkpoint()).await?;
@@ -115,7 +118,7 @@ impl Transaction {
         let permit = journal.claim_space(plan.needed).await?;
         let mut bases = Bases::default();
         self.warm(plan, &mut bases).await?;
-        let published = self.publish(plan, bases, permit);
+        let published = self.publish(inner, plan, bases, permit);
         drop(guard);
         published
     }
@@ -239,7 +242,7 @@ impl Transaction {
     /// metadata blocks are physically there.
     async fn warm(&self, plan: &Plan, bases: &mut Bases) -> Result<()> {
         let overlay = self.inner.journal.overlay();
-        let is_missing = |leaf: &LeafAddress| !overlay.is_ready(BlockId::Metadata(leaf.0));
+        let is_missing = |leaf: &LeafAddress| !overlay.is_ready(*leaf);
         let missing: Vec<_> = plan.leaves.iter().copied().filter(is_missing).collect();
         if !missing.is_empty() {
             let load = move |inner: &Inner| {
@@ -293,8 +296,13 @@ impl Transaction {
     }
 
     /// Publishes what has been waited for. What was dropped from memory since is read once more.
-    fn publish(&mut self, plan: &Plan, mut bases: Bases, permit: RingPermit) -> Result<(Ticket, bool)> {
-        let inner = Arc::clone(&self.inner);
+    fn publish(
+        &mut self,
+        inner: &Inner,
+        plan: &Plan,
+        mut bases: Bases,
+        permit: RingPermit<'_>,
+    ) -> Result<(Ticket, bool)> {
         let mut core = inner.core();
         for extent in &self.written {
             loop {
@@ -325,7 +333,7 @@ impl Transaction {
                 bases.insert(*block, inner.journal.port().read_vec(block * block_bytes, len)?);
             }
         }
-        self.take_effect(core, appender, bases, permit)
+        self.take_effect(inner, core, appender, bases, permit)
     }
 
     /// Takes effect in memory and joins the open group. From here on the transaction is no longer this value's.
@@ -333,12 +341,12 @@ impl Transaction {
     /// Returns where the outcome arrives, and whether somebody has to start writing.
     fn take_effect(
         &mut self,
+        inner: &Inner,
         mut core: MutexGuard<'_, Core>,
         appender: Appender<'_>,
         mut bases: Bases,
-        permit: RingPermit,
+        permit: RingPermit<'_>,
     ) -> Result<(Ticket, bool)> {
-        let inner = &self.inner;
         let mut allocations: SmallVec<[Allocation; 2]> = SmallVec::new();
         for extent in std::mem::take(&mut self.allocated) {
             if let Some(Reserved { reservation, owner, asked, .. }) = core.reserved.remove(&extent.offset) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use write_journal::TransactionWrite;
 
 use super::data::{DataTicket, overlay_bytes};
@@ -17,8 +18,9 @@ use crate::space::{Release, Request, Reserve, Resize, Wanted};
 #[must_use = "a transaction does nothing until it is committed"]
 pub struct Transaction {
     pub(super) inner: Arc<Inner>,
-    pub(super) allocated: Vec<Extent>,
-    pub(super) freed: Vec<(Extent, Release)>,
+    // Most transactions have one of each: no memory of their own for that.
+    pub(super) allocated: SmallVec<[Extent; 2]>,
+    pub(super) freed: SmallVec<[(Extent, Release); 2]>,
     /// Extents that get another length: the new handle, and what changes.
     pub(super) resized: Vec<(Extent, Resize)>,
     pub(super) staged: Vec<TransactionWrite>,
@@ -32,8 +34,8 @@ impl Transaction {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
         Self {
             inner,
-            allocated: Vec::new(),
-            freed: Vec::new(),
+            allocated: SmallVec::new(),
+            freed: SmallVec::new(),
             resized: Vec::new(),
             staged: Vec::new(),
             written: Vec::new(),
@@ -181,7 +183,7 @@ impl Transaction {
     }
 
     fn unreserve(&mut self, extent: &Extent) {
-        self.allocated.retain(|own| own != extent);
+        self.allocated.retain(|own| *own != *extent);
         let mut core = self.inner.core();
         if let Some(reserved) = core.reserved.remove(&extent.offset) {
             core.space.unreserve(&reserved.reservation);

@@ -79,7 +79,7 @@ fn set_bits(block: &mut [u8], first: u32, count: u32, set: bool) {
 }
 
 /// A transaction as the journal sees it.
-pub struct Record {
+pub struct Record<'a> {
     /// Changes of metadata blocks, all of which are resident.
     pub metadata: Vec<MetadataWrite>,
     /// Journaled bytes of the caller: offset on the device, content.
@@ -87,7 +87,7 @@ pub struct Record {
     /// The blocks under `caller` that were not in the overlay, as read from the device.
     pub bases: FxHashMap<u64, Vec<u8>>,
     /// Ring space, claimed for [`Journal::record_bound`].
-    pub permit: RingPermit,
+    pub permit: RingPermit<'a>,
 }
 
 /// The right to append. While it is held, nothing is appended by others and no snapshot is taken.
@@ -105,8 +105,8 @@ impl Appender<'_> {
 
     /// Whether a block can be changed as it is: it is here, and both its slots are physically there.
     #[must_use]
-    pub fn is_ready(&self, id: BlockId) -> bool {
-        self.journal.overlay.is_ready(id)
+    pub fn is_ready(&self, leaf: LeafAddress) -> bool {
+        self.journal.overlay.is_ready(leaf)
     }
 
     /// Applies a record to the overlay and adds it to the open group. Returns where its outcome arrives, and whether the
@@ -116,7 +116,7 @@ impl Appender<'_> {
     ///
     /// # Errors
     /// Nothing is changed when the group before cannot be closed.
-    pub fn append(mut self, record: Record) -> Result<(Ticket, bool)> {
+    pub fn append(mut self, record: Record<'_>) -> Result<(Ticket, bool)> {
         let journal = self.journal;
         let state = &mut *self.state;
         let granule = journal.layout.ring_granule_bytes() as usize;

@@ -40,7 +40,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`Error::TransactionTooLarge`] when it can never fit.
-    pub async fn claim_space(self: &Arc<Self>, bytes: u64) -> Result<RingPermit> {
+    pub async fn claim_space(&self, bytes: u64) -> Result<RingPermit<'_>> {
         let max = self.max_transaction_bytes();
         if bytes > max {
             return Err(Error::TransactionTooLarge { needed: bytes, max });
@@ -56,7 +56,7 @@ impl Journal {
         match self.space.acquire_many(granules).await {
             Ok(claimed) => {
                 claimed.forget();
-                Ok(RingPermit::new(Arc::clone(&self.space), granules as usize))
+                Ok(RingPermit::new(&self.space, granules as usize))
             }
             Err(_) => {
                 self.check_alive()?;
@@ -66,11 +66,11 @@ impl Journal {
     }
 
     /// Claims ring space if there is enough.
-    pub fn try_claim_space(&self, bytes: u64) -> Option<RingPermit> {
+    pub fn try_claim_space(&self, bytes: u64) -> Option<RingPermit<'_>> {
         let granules = bytes.div_ceil(u64::from(self.layout.ring_granule_bytes()));
         let granules = u32::try_from(granules).ok()?;
         self.space.try_acquire_many(granules).ok()?.forget();
-        Some(RingPermit::new(Arc::clone(&self.space), granules as usize))
+        Some(RingPermit::new(&self.space, granules as usize))
     }
 
     /// Whether a direct write is known to be durable.

@@ -129,7 +129,7 @@ pub struct Journal {
     pub(super) writer: Mutex<Writer>,
     pub(super) state: Mutex<State>,
     /// Free granules of the ring.
-    pub(super) space: Arc<Semaphore>,
+    pub(super) space: Semaphore,
     /// Transactions that wait for ring space.
     pub(super) space_wanted: AtomicUsize,
     pub(super) data: DataSequence,

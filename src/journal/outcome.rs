@@ -72,20 +72,21 @@ impl Future for Ticket {
         if let Some(result) = self.result() {
             return Poll::Ready(result);
         }
-        let outcome = Arc::clone(&self.outcome);
+        let Self { outcome, place, .. } = &mut *self;
         let mut wakers = outcome.wakers.lock().unwrap_or_else(PoisonError::into_inner);
         // The result is there before the wakers are taken: whoever sees none is in time.
-        if let Some(result) = self.result() {
-            return Poll::Ready(result);
-        }
-        match self.place.and_then(|place| wakers.get_mut(place)) {
-            Some(waker) => waker.clone_from(context.waker()),
-            None => {
-                self.place = Some(wakers.len());
-                wakers.push(context.waker().clone());
+        if outcome.result.get().is_none() {
+            match place.and_then(|place| wakers.get_mut(place)) {
+                Some(waker) => waker.clone_from(context.waker()),
+                None => {
+                    *place = Some(wakers.len());
+                    wakers.push(context.waker().clone());
+                }
             }
+            return Poll::Pending;
         }
-        Poll::Pending
+        drop(wakers);
+        self.result().map_or(Poll::Pending, Poll::Ready)
     }
 }
 

@@ -5,7 +5,7 @@
 //! shared: a checkpoint keeps the version of its snapshot alive while newer changes go into a copy.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use rustc_hash::FxBuildHasher;
@@ -57,7 +57,46 @@ impl OverlayBlock {
 #[derive(Debug, Default)]
 pub struct Overlay {
     blocks: DashMap<BlockId, OverlayBlock, FxBuildHasher>,
+    ready: ReadyBlocks,
     caller_blocks: AtomicUsize,
+}
+
+/// Some of the metadata blocks that are ready to be changed, to be asked without a lock: each block has one slot, which
+/// the last one to become ready has. Changes under the lock of the block's shard.
+#[derive(Debug)]
+struct ReadyBlocks(Box<[AtomicU64]>);
+
+const READY_SLOTS: usize = 4096;
+const NO_BLOCK: u64 = u64::MAX;
+
+impl Default for ReadyBlocks {
+    fn default() -> Self {
+        Self((0..READY_SLOTS).map(|_| AtomicU64::new(NO_BLOCK)).collect())
+    }
+}
+
+impl ReadyBlocks {
+    fn slot(&self, leaf: u64) -> Option<&AtomicU64> {
+        #[expect(clippy::cast_possible_truncation, reason = "only low bits count")]
+        self.0.get(leaf as usize % READY_SLOTS)
+    }
+
+    fn contains(&self, leaf: u64) -> bool {
+        self.slot(leaf).is_some_and(|slot| slot.load(Ordering::Acquire) == leaf)
+    }
+
+    fn insert(&self, leaf: u64) {
+        if let Some(slot) = self.slot(leaf) {
+            slot.store(leaf, Ordering::Release);
+        }
+    }
+
+    fn remove(&self, leaf: u64) {
+        if let Some(slot) = self.slot(leaf) {
+            // Another block's stays.
+            let _ = slot.compare_exchange(leaf, NO_BLOCK, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Overlay {
@@ -76,15 +115,20 @@ impl Overlay {
         self.blocks.contains_key(&id)
     }
 
-    /// Whether a block is here and known to be physically there, for as long as it is here.
+    /// Whether a metadata block is here, and its slots are known to be physically there. Whoever holds the journal's
+    /// state lock can rely on it until the lock is let go.
     #[must_use]
-    pub fn is_ready(&self, id: BlockId) -> bool {
-        self.blocks.get(&id).is_some_and(|block| block.prepared)
+    pub fn is_ready(&self, leaf: LeafAddress) -> bool {
+        self.ready.contains(leaf.0)
+            || self.blocks.get(&BlockId::Metadata(leaf.0)).is_some_and(|block| block.prepared)
     }
 
     /// The slots of a metadata block are physically there.
     pub fn note_prepared(&self, leaf: LeafAddress) {
-        self.change(BlockId::Metadata(leaf.0), |block| block.prepared = true);
+        self.change(BlockId::Metadata(leaf.0), |block| {
+            block.prepared = true;
+            self.ready.insert(leaf.0);
+        });
     }
 
     /// Blocks in all.
@@ -157,9 +201,12 @@ impl Overlay {
     /// Drops clean blocks until about `keep` are left in all.
     pub(super) fn evict(&self, keep: usize) {
         let mut excess = self.blocks.len().saturating_sub(keep);
-        self.blocks.retain(|_, block| {
+        self.blocks.retain(|id, block| {
             let goes = excess > 0 && !block.dirty;
             excess -= usize::from(goes);
+            if goes && let BlockId::Metadata(leaf) = *id {
+                self.ready.remove(leaf);
+            }
             !goes
         });
     }

@@ -152,7 +152,7 @@ impl Journal {
                 data_waiters: Vec::new(),
                 driving: false,
             }),
-            space: Arc::new(Semaphore::new(Self::ring_granules(&layout))),
+            space: Semaphore::new(Self::ring_granules(&layout)),
             space_wanted: AtomicUsize::new(0),
             data: DataSequence::default(),
             counters: Counters::default(),

@@ -1,7 +1,5 @@
 //! The journal ring: positions only grow; modulo the ring's size they are places on the device.
 
-use std::sync::Arc;
-
 use tokio::sync::Semaphore;
 
 use crate::device::{Port, Purpose};
@@ -85,13 +83,13 @@ impl<'a> Ring<'a> {
 
 /// A claim on ring space, given back when dropped unless a group takes it over.
 #[derive(Debug)]
-pub struct RingPermit {
-    space: Arc<Semaphore>,
+pub struct RingPermit<'a> {
+    space: &'a Semaphore,
     granules: usize,
 }
 
-impl RingPermit {
-    pub(super) fn new(space: Arc<Semaphore>, granules: usize) -> Self {
+impl<'a> RingPermit<'a> {
+    pub(super) fn new(space: &'a Semaphore, granules: usize) -> Self {
         Self { space, granules }
     }
 
@@ -101,7 +99,7 @@ impl RingPermit {
     }
 }
 
-impl Drop for RingPermit {
+impl Drop for RingPermit<'_> {
     fn drop(&mut self) {
         if self.granules > 0 {
             self.space.add_permits(self.granules);

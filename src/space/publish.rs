@@ -117,8 +117,7 @@ impl Space {
         }
         let Some(segment) = self.segment_mut(number) else { return };
         segment.record = record;
-        let layout = std::sync::Arc::clone(self.shared_layout());
-        self.counters.count_record(&layout, Some(&changed.before), &record);
+        self.count_record(&changed.before, &record);
     }
 
     /// No free run of the committed state is of a higher order.

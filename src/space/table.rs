@@ -134,8 +134,9 @@ impl Space {
         &self.layout
     }
 
-    pub(super) fn shared_layout(&self) -> &Arc<Layout> {
-        &self.layout
+    /// A record is another one now.
+    pub(super) fn count_record(&mut self, old: &SegmentRecord, new: &SegmentRecord) {
+        self.counters.count_record(&self.layout, Some(old), new);
     }
 
     /// Counters over all segments.
