@@ -16,12 +16,16 @@ use freehold::{Allocator, FormatOptions, OpenOptions};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 
+/// Longer than anything takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 #[derive(Debug)]
 struct Timed {
     device: MemoryDevice,
     clock: Arc<ManualClock>,
     flush_micros: AtomicU64,
     writers: Mutex<Vec<ThreadId>>,
+    flushers: Mutex<Vec<ThreadId>>,
 }
 
 impl Device for Timed {
@@ -41,6 +45,7 @@ impl Device for Timed {
     }
 
     fn flush(&self) -> io::Result<()> {
+        self.flushers.lock().unwrap().push(std::thread::current().id());
         self.clock.advance(Duration::from_micros(self.flush_micros.load(Ordering::Relaxed)));
         self.device.flush()
     }
@@ -65,6 +70,7 @@ async fn store(flush_micros: u64, options: OpenOptions) -> (Arc<Timed>, Allocato
         clock: Arc::clone(&clock),
         flush_micros: AtomicU64::new(flush_micros),
         writers: Mutex::default(),
+        flushers: Mutex::default(),
     });
     FormatOptions::new().format_device(Arc::clone(&device) as _).await.unwrap();
     let (store, _) = options.clock(clock).open_device(Arc::clone(&device) as _).await.unwrap();
@@ -192,5 +198,45 @@ async fn many_tasks_are_all_told_on_any_device() {
         }
         store.close().await.unwrap();
         assert_eq!(store.stats().reserved_bytes + store.stats().pending_bytes, 0);
+    }
+}
+
+/// Symptom: every commit hung. Cause: the duty to write was held by a commit that had been polled once and was kept
+/// without being polled again, as `select!` and streams of futures do.
+#[tokio::test]
+async fn a_commit_that_is_kept_and_not_polled_holds_nobody_up() {
+    for micros in [0, 5, 150, 100_000] {
+        let (_, store) = store(micros, OpenOptions::new()).await;
+        let first = commit(&store).await;
+        let_writer_end();
+        let mut kept: Vec<_> = (0..3).map(|_| Box::pin(commit(&store))).collect();
+        for commit in &mut kept {
+            let _ = commit.as_mut().now_or_never();
+        }
+        assert_eq!(tokio::time::timeout(PATIENCE, commit(&store)).await.unwrap(), first + 4);
+        drop(kept);
+    }
+    let device = Arc::new(MemoryDevice::zeroed(4 << 20));
+    FormatOptions::new().format_device(Arc::clone(&device) as _).await.unwrap();
+    let (store, _) = OpenOptions::new().open_device(device).await.unwrap();
+    let mut kept = Box::pin(commit(&store));
+    assert!(kept.as_mut().now_or_never().is_none());
+    tokio::time::timeout(PATIENCE, commit(&store)).await.unwrap();
+}
+
+/// What is expected of a group says nothing about a flush with much written directly before it.
+#[tokio::test]
+async fn much_to_make_durable_is_left_to_a_thread() {
+    let (device, store) = store(150, OpenOptions::new()).await;
+    let mut transaction = store.begin();
+    let extent = transaction.alloc(1 << 20).await.unwrap();
+    transaction.commit().await.unwrap();
+    let here = std::thread::current().id();
+    for (bytes, flushed_here) in [(4096, true), (1 << 20, false), (4096, true)] {
+        let_writer_end();
+        store.write_at(&extent, 0, &vec![1; bytes]).await.unwrap();
+        device.flushers.lock().unwrap().clear();
+        store.sync_data().await.unwrap();
+        assert_eq!(device.flushers.lock().unwrap().contains(&here), flushed_here, "{bytes} bytes");
     }
 }

@@ -333,3 +333,20 @@ async fn a_ticket_of_another_opening_is_no_obstacle() {
     txn.after(old);
     txn.commit().await.unwrap();
 }
+
+/// Symptom: as above, and the runtime could not be shut down either. Cause: the ticket was of another store that had been
+/// opened as often, and its number larger than any of this one.
+#[tokio::test]
+async fn a_ticket_of_another_store_is_no_obstacle() {
+    let (_device, store) = formatted().await;
+    let (_other_device, other) = formatted().await;
+    let extent = commit_one(&other, 1).await.unwrap();
+    let mut foreign = other.write_at(&extent, 0, b"x").await.unwrap();
+    for _ in 0..10 {
+        foreign = other.write_at(&extent, 0, b"x").await.unwrap();
+    }
+    let mut txn = store.begin();
+    txn.alloc(4096).await.unwrap();
+    txn.after(foreign);
+    txn.commit().await.unwrap();
+}

@@ -111,7 +111,7 @@ impl Allocator {
         let on_written = {
             let (inner, extent, number) = (Arc::clone(inner), *extent, Arc::clone(&number));
             move || {
-                let completed = inner.journal.data_written();
+                let completed = inner.journal.data_written(len);
                 number.store(completed, Ordering::Release);
                 let mut core = inner.core();
                 if let Some(reserved) = core.reserved.get_mut(&extent.offset)

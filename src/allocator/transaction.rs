@@ -279,7 +279,8 @@ impl Transaction {
     pub fn after(&mut self, ticket: DataTicket) {
         let journal = &self.inner.journal;
         // A number that was just given out is not covered by any flush yet: the next one covers all that came before.
-        let number = if ticket.epoch == journal.epoch() { ticket.number } else { journal.data_written() };
+        let own = ticket.epoch == journal.epoch() && ticket.number <= journal.last_data_written();
+        let number = if own { ticket.number } else { journal.data_written(0) };
         self.data_number = self.data_number.max(number);
     }
 

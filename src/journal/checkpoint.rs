@@ -169,9 +169,9 @@ impl Journal {
                 Purpose::CallerCheckpoint,
             )?;
         }
-        let completed = self.data.completed();
+        let mark = self.data.mark();
         self.port.flush()?;
-        self.data.flushed(completed);
+        self.data.flushed(mark);
 
         let old_tail = superblocks.current().tail_position;
         superblocks.publish(&self.port, |superblock| {

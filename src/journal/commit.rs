@@ -110,8 +110,10 @@ impl Journal {
     pub(super) fn wake_data_waiters(&self) {
         let ready: Vec<DataWaiter> = {
             let mut state = self.lock(&self.state);
-            let (ready, waiting) =
-                state.data_waiters.drain(..).partition(|waiter| self.data.is_durable(waiter.number));
+            // Those who no longer wait are not flushed for.
+            let is_over =
+                |waiter: &DataWaiter| self.data.is_durable(waiter.number) || waiter.sender.is_closed();
+            let (ready, waiting) = state.data_waiters.drain(..).partition(is_over);
             state.data_waiters = waiting;
             ready
         };

@@ -13,22 +13,47 @@ use crate::error::Result;
 pub(super) struct DataSequence {
     completed: AtomicU64,
     durable: AtomicU64,
+    bytes_written: AtomicU64,
+    bytes_durable: AtomicU64,
+}
+
+/// What had been written directly at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DataMark {
+    number: u64,
+    bytes: u64,
 }
 
 impl DataSequence {
-    /// A direct write has completed; returns its number.
-    pub(super) fn complete_one(&self) -> u64 {
+    /// A direct write of so many bytes has completed; returns its number.
+    pub(super) fn complete_one(&self, bytes: u64) -> u64 {
+        self.bytes_written.fetch_add(bytes, Ordering::AcqRel);
         self.completed.fetch_add(1, Ordering::AcqRel) + 1
     }
 
-    /// The last number given out. To be read before a flush is issued.
+    /// The last number given out.
     pub(super) fn completed(&self) -> u64 {
         self.completed.load(Ordering::Acquire)
     }
 
-    /// A flush issued after `completed` was read has succeeded.
-    pub(super) fn flushed(&self, completed: u64) {
-        self.durable.fetch_max(completed, Ordering::AcqRel);
+    /// What has been written so far. To be read before a flush is issued.
+    pub(super) fn mark(&self) -> DataMark {
+        let number = self.completed();
+        // Bytes are counted before numbers are given out: a write that comes between is taken for durable too early. That
+        // is only a matter of how long a flush may take.
+        DataMark { number, bytes: self.bytes_written.load(Ordering::Acquire) }
+    }
+
+    /// A flush issued after the mark was read has succeeded.
+    pub(super) fn flushed(&self, mark: DataMark) {
+        self.durable.fetch_max(mark.number, Ordering::AcqRel);
+        self.bytes_durable.fetch_max(mark.bytes, Ordering::AcqRel);
+    }
+
+    /// Bytes that the next flush has to make durable.
+    pub(super) fn bytes_at_risk(&self) -> u64 {
+        let durable = self.bytes_durable.load(Ordering::Acquire);
+        self.bytes_written.load(Ordering::Acquire).saturating_sub(durable)
     }
 
     /// Whether the write with this number is durable.

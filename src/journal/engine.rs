@@ -306,9 +306,9 @@ impl Journal {
         let _ = self.durable_hook.set(Box::new(hook));
     }
 
-    /// A direct write has completed; returns the number to wait for.
-    pub fn data_written(&self) -> u64 {
-        self.data.complete_one()
+    /// A direct write of so many bytes has completed; returns the number to wait for.
+    pub fn data_written(&self, bytes: u64) -> u64 {
+        self.data.complete_one(bytes)
     }
 
     /// Number of the last completed direct write.

@@ -118,7 +118,12 @@ impl OpenGroup {
             let taken = overlay.change(id, |block| {
                 (Arc::clone(&block.content), std::mem::take(&mut block.touch.marks), block.touch.image)
             });
-            let (content, marks, image) = taken.ok_or(Error::Internal("a touched block left the overlay"))?;
+            let Some((content, marks, image)) = taken else {
+                // Never issued: not committed.
+                let error = Error::Internal("a touched block left the overlay");
+                self.teller.tell(Err(error.clone()));
+                return Err(error);
+            };
             let (kind, address) = match (id, image) {
                 (BlockId::Metadata(leaf), _) => (UpdateKind::Metadata, leaf),
                 (BlockId::Caller(block), false) => (UpdateKind::CallerDelta, block),

@@ -120,7 +120,10 @@ fn run(journal: &Weak<Journal>, wake: &Wake) {
         std::mem::forget(panicked);
         if let Err(error) = done {
             tracing::debug!(%error, "maintenance ends");
-            journal.fail_waiting();
+            // What still waits when the store is closed in order, closing commits: it is not to be told otherwise.
+            if !matches!(error, Error::Closed) {
+                journal.fail_waiting();
+            }
             return;
         }
     }

@@ -211,3 +211,29 @@ impl Overlay {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_ready_for_as_long_as_it_is_here() {
+        let overlay = Overlay::default();
+        // Two that share a slot, and one of its own.
+        let leaves = [5, 5 + READY_SLOTS as u64, 6].map(LeafAddress);
+        for leaf in leaves {
+            assert!(!overlay.is_ready(leaf));
+            overlay.insert_clean(BlockId::Metadata(leaf.0), vec![0; 16]);
+            assert!(!overlay.is_ready(leaf), "whether its slots are there is not known");
+            overlay.note_prepared(leaf);
+        }
+        assert!(leaves.iter().all(|leaf| overlay.is_ready(*leaf)));
+        overlay.change(BlockId::Metadata(6), |block| block.dirty = true);
+        overlay.evict(0);
+        assert_eq!(leaves.map(|leaf| overlay.is_ready(leaf)), [false, false, true]);
+        // It comes back as one of which nothing is known.
+        overlay.insert_clean(BlockId::Metadata(5), vec![0; 16]);
+        overlay.note_prepared(LeafAddress(7));
+        assert_eq!([5, 7].map(|leaf| overlay.is_ready(LeafAddress(leaf))), [false, false]);
+    }
+}

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::Semaphore;
 
 use super::checkpoint::Snapshot;
@@ -181,9 +181,11 @@ impl Journal {
             Some((last, proven)) => (Some(last), proven),
             None => (None, &[][..]),
         };
+        let mut after = FxHashMap::default();
         for group in proven {
-            self.apply_group(group, report)?;
+            self.apply_group(group, &mut after, report)?;
         }
+        self.compare(&after)?;
         let proven_lsn =
             proven.last().map_or(superblocks.current().tail_lsn, |group| group.header.last_lsn());
         self.lock(&self.writer).durable_lsn = proven_lsn;
@@ -192,7 +194,9 @@ impl Journal {
         // LSNs may not skip forward before the new epoch begins.
         snapshot.next_lsn = proven_lsn + 1;
         if let Some(last) = last {
-            self.apply_group(last, report)?;
+            after.clear();
+            self.apply_group(last, &mut after, report)?;
+            self.compare(&after)?;
         }
         Ok(snapshot)
     }
@@ -326,8 +330,13 @@ impl Journal {
         })
     }
 
-    /// Applies a group to the overlay and compares each block with the checksum that the journal gives (rule 11).
-    fn apply_group(&self, group: &ScannedGroup, report: &mut ReplayReport) -> Result<()> {
+    /// Applies a group to the overlay; notes what each block must be after it.
+    fn apply_group(
+        &self,
+        group: &ScannedGroup,
+        after: &mut FxHashMap<BlockId, After>,
+        report: &mut ReplayReport,
+    ) -> Result<()> {
         let bad = |reason: String| Error::corrupt(Structure::JournalGroup, group.offset, reason);
         let lsn = group.header.last_lsn();
         let mut state = self.lock(&self.state);
@@ -360,17 +369,17 @@ impl Journal {
                 }
             };
             let round = state.round;
-            let checksum = self.overlay.change(id, |block| {
+            let fits = self.overlay.change(id, |block| {
                 let content = Arc::make_mut(&mut block.content);
-                let fits = update.patches.iter().all(|patch| patch.apply(content));
                 block.lsn = lsn;
                 block.dirty = true;
                 block.image_round = round;
-                fits.then(|| content_checksum(content))
+                update.patches.iter().all(|patch| patch.apply(content))
             });
-            if checksum.flatten() != Some(update.checksum_after) {
-                return Err(bad(format!("{id:?} is not what the journal says it is after LSN {lsn}")));
+            if fits != Some(true) {
+                return Err(bad(format!("{id:?} cannot take what the journal has for it after LSN {lsn}")));
             }
+            after.insert(id, After { checksum: update.checksum_after, lsn, group_offset: group.offset });
             state.dirty.insert(id);
             if state.dirty.len() > MAX_REPLAYED_ROUNDS * self.max_dirty_blocks() {
                 return Err(bad("more blocks than a journal is allowed to gather".to_owned()));
@@ -384,6 +393,29 @@ impl Journal {
         report.last_lsn = Some(lsn);
         Ok(())
     }
+
+    /// Compares blocks with the checksums that the journal gives (rule 11), as of the last group that changes each of them:
+    /// what was wrong before and is right after it was put right by that group, or by one in between.
+    fn compare(&self, after: &FxHashMap<BlockId, After>) -> Result<()> {
+        let differs = |(id, after): &(&BlockId, &After)| {
+            self.overlay.get(**id).is_none_or(|content| content_checksum(&content) != after.checksum)
+        };
+        match after.iter().filter(differs).min_by_key(|(id, after)| (after.lsn, **id)) {
+            None => Ok(()),
+            Some((id, After { lsn, group_offset, .. })) => Err(Error::corrupt(
+                Structure::JournalGroup,
+                *group_offset,
+                format!("{id:?} is not what the journal says it is after LSN {lsn}"),
+            )),
+        }
+    }
+}
+
+/// What a block must be after the last group that changes it.
+struct After {
+    checksum: u32,
+    lsn: u64,
+    group_offset: u64,
 }
 
 /// Whether the journal may change the device when it is opened.
