@@ -68,7 +68,7 @@ impl Options {
         Self {
             dir: beside_program(),
             kinds: Kind::ALL.to_vec(),
-            rounds: 25,
+            rounds: 12,
             turn: Duration::from_millis(500),
             tasks: vec![1, 16, MANY, 4096],
             reopened: vec![LIVE, 100_000, 1_000_000],
