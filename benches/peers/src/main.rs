@@ -1,7 +1,7 @@
 //! Freehold beside what a program would use instead, doing the same work on the same file system: raw writes, SQLite,
 //! redb, LMDB, fjall, and the engine of write-journal.
 //!
-//! `cargo run --release -p freehold-peers --features contenders -- --write` takes about twenty minutes, and writes
+//! `cargo run --release -p freehold-peers --features contenders -- --write` takes about twelve minutes, and writes
 //! `docs/BENCHMARKS.md` and `docs/benchmarks`; `-- --quick` takes about three. Without features only the floor and
 //! Freehold are built in. Progress goes to stderr, the page to stdout.
 

@@ -4,7 +4,7 @@ use super::text::{grouped, tasks};
 use super::{Figures, Report, goals, own, pictures, tables};
 use crate::driver::Load;
 
-const HOW: &str = "One command makes this page and its pictures anew, in about twenty minutes; leave the machine alone meanwhile:\n\
+const HOW: &str = "One command makes this page and its pictures anew, in about twelve minutes; leave the machine alone meanwhile:\n\
 \n\
 ```text\n\
 cargo run --release -p freehold-peers --features contenders -- --write\n\
