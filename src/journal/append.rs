@@ -260,7 +260,8 @@ impl Journal {
     /// Begins to append.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] after a failure, [`Error::Closed`] after closing, [`Error::ReadOnly`].
+    /// [`Error::Poisoned`](crate::Error::Poisoned) after a failure, [`Error::Closed`](crate::Error::Closed) after closing,
+    /// [`Error::ReadOnly`](crate::Error::ReadOnly).
     pub fn appender(&self) -> Result<Appender<'_>> {
         let state = self.lock(&self.state);
         self.check_open(&state)?;
