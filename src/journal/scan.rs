@@ -115,6 +115,7 @@ pub fn scan_journal(port: &Port, superblock: &Superblock) -> Result<JournalScan>
     let mut torn = looks_begun(&mut ring, superblock, position, expected)?;
     if superblock.state == crate::format::StoreState::Open || torn {
         refuse_newer_group(&mut ring, superblock, position)?;
+        refuse_displaced_group(&mut ring, superblock, position, expected)?;
         let mut ahead = position + granule;
         while ahead < ring_end {
             // Overlapping claims of large groups are no accident: reading them all would take for ever.
@@ -136,6 +137,7 @@ pub fn scan_journal(port: &Port, superblock: &Superblock) -> Result<JournalScan>
                 torn = true;
             } else {
                 refuse_newer_group(&mut ring, superblock, ahead)?;
+                refuse_displaced_group(&mut ring, superblock, ahead, expected)?;
             }
             ahead += granule;
         }
@@ -205,6 +207,32 @@ fn refuse_newer_group(ring: &mut Ring<'_>, superblock: &Superblock, position: u6
         }
         None => Ok(()),
     }
+}
+
+/// Refuses when a group that was written to another place than its own says that more was durable than is there: a
+/// misdirected write lies over what it says was durable.
+fn refuse_displaced_group(
+    ring: &mut Ring<'_>,
+    superblock: &Superblock,
+    position: u64,
+    expected: u64,
+) -> Result<()> {
+    let layout = &superblock.layout;
+    let (granule, ring_bytes) = (layout.ring_granule_bytes(), layout.ring_bytes());
+    let front = ring.read(position, u64::from(granule))?;
+    let Some(claimed) = GroupHeader::claimed_position(&front) else { return Ok(()) };
+    let Some(header) = GroupHeader::peek(&front, claimed, ring_bytes) else { return Ok(()) };
+    let padded = header.padded_bytes(granule);
+    let says_more = header.epoch == superblock.epoch && header.durable_lsn >= expected;
+    if claimed % ring_bytes == position % ring_bytes || !says_more || padded > ring_bytes / 2 {
+        return Ok(());
+    }
+    let bytes = ring.read(position, padded)?;
+    if !header.verify(&superblock.store_id, &bytes) {
+        return Ok(());
+    }
+    let reason = format!("LSN {expected} was durable by a group that lies where another one should");
+    Err(Error::corrupt(Structure::JournalGroup, ring.offset(position), reason))
 }
 
 /// Whether the bytes at `position` are the beginning of a group of this epoch, perhaps with damage in its header.
