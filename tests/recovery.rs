@@ -148,3 +148,33 @@ async fn superblocks_older_than_the_journal_are_refused() {
         other => panic!("{:?}", other.err()),
     }
 }
+
+/// Symptom: an acknowledged transaction was gone, and recovery spoke of a torn tail. Cause: the write of a group had gone
+/// to the place of the one before it, which it says was durable (F21).
+#[tokio::test]
+async fn a_group_that_lies_over_one_that_it_calls_durable_is_refused() {
+    let device = formatted(64 << 10).await;
+    let store = open(&device).await.unwrap();
+    put(&store, 1).await;
+    device.writes.lock().unwrap().clear();
+    for owner in 2..=4 {
+        put(&store, owner).await;
+    }
+    let groups = device.writes.lock().unwrap().clone();
+    assert_eq!(groups.len(), 3, "one write a group");
+    let image = device.inner.image();
+    drop(store);
+    // The last one fell on the one before it, or on the one before that.
+    for hit in [1, 0] {
+        let mut image = image.clone();
+        let (own, bytes) = &groups[2];
+        image[*own as usize..][..bytes.len()].fill(0);
+        image[groups[hit].0 as usize..][..bytes.len()].copy_from_slice(bytes);
+        match open(&Kept::from_image(image)).await {
+            Err(Error::Corrupt { structure: Structure::JournalGroup, reason, .. }) => {
+                assert!(reason.contains("was durable"), "{reason}");
+            }
+            other => panic!("{hit}: {:?}", other.err()),
+        }
+    }
+}
