@@ -14,21 +14,48 @@ use freehold::format::{
     AllocatorState, HeaderKind, Layout, LeafAddress, PageHeader, Role, SEGMENT_RECORD_BYTES, SegmentRecord,
 };
 use freehold::inspect::{CheckReport, check};
-use freehold::journal::{Journal, JournalOptions, MetadataChange, MetadataWrite, Record, Replay};
+use freehold::journal::{Appender, Journal, JournalOptions, Publisher, Replay};
 use freehold::{AllocRequest, Allocator, Error, Extent, FormatOptions};
+use rustc_hash::FxHashSet;
+
+/// What is done to one metadata block.
+enum Write {
+    Bytes(LeafAddress, u32, Vec<u8>),
+    Bit(LeafAddress, u32, bool),
+}
+
+/// One transaction that changes metadata as it likes.
+struct Sabotage(Vec<Write>);
+
+impl Publisher for Sabotage {
+    fn publish(&self, _: u32, appender: &mut Appender<'_>) -> freehold::Result<()> {
+        for write in &self.0 {
+            match write {
+                Write::Bytes(leaf, offset, bytes) => appender.bytes(*leaf, *offset, bytes),
+                Write::Bit(leaf, bit, set) => appender.bits(*leaf, *bit, 1, *set),
+            }
+        }
+        Ok(())
+    }
+    fn durable(&self, _: &Port, _: u64) {}
+    fn abandon(&self) {}
+    fn spare(&self, _: &mut dyn FnMut(&FxHashSet<LeafAddress>)) {}
+    fn hand_over(&self, settle: &mut dyn FnMut() -> Vec<(u64, Arc<Vec<u8>>)>) {
+        settle();
+    }
+}
 
 /// A store as it is, and what to do to it.
 struct Target<'a> {
     journal: &'a Journal,
     layout: &'a Layout,
     extents: &'a [Extent],
-    writes: Vec<MetadataWrite>,
+    writes: Vec<Write>,
 }
 
 impl Target<'_> {
     fn bytes(&mut self, (leaf, offset): (LeafAddress, u32), bytes: Vec<u8>) {
-        self.writes
-            .push(MetadataWrite { leaf, change: MetadataChange::Bytes { offset, bytes: bytes.into() } });
+        self.writes.push(Write::Bytes(leaf, offset, bytes));
     }
 
     fn place(&self, extent: usize) -> (u32, u32) {
@@ -37,8 +64,7 @@ impl Target<'_> {
     }
 
     fn bit(&mut self, segment: u32, page: u32, set: bool) {
-        let change = MetadataChange::Bits { first: page, count: 1, set };
-        self.writes.push(MetadataWrite { leaf: self.layout.bitmap_leaf(segment, 0), change });
+        self.writes.push(Write::Bit(self.layout.bitmap_leaf(segment, 0), page, set));
     }
 
     fn header(&mut self, segment: u32, page: u32, header: PageHeader) {
@@ -102,15 +128,16 @@ async fn sabotage(path: &Path, extents: &[Extent], close: bool, act: fn(&mut Tar
     let (journal, ..) = Journal::open(port, JournalOptions::default(), Replay::InPlace, |_| Ok(())).unwrap();
     let mut target = Target { journal: &journal, layout: journal.layout(), extents, writes: Vec::new() };
     act(&mut target);
-    let metadata = target.writes;
-    for write in &metadata {
-        journal.read_leaf(write.leaf).unwrap();
+    let writes = target.writes;
+    for write in &writes {
+        let (Write::Bytes(leaf, ..) | Write::Bit(leaf, ..)) = write;
+        journal.read_leaf(*leaf).unwrap();
     }
-    let permit = journal.claim_space(journal.record_bound(metadata.len(), 8192, &[])).await.unwrap();
-    let record = Record { metadata, caller: Vec::new(), bases: Default::default(), permit };
-    let (ticket, must_drive) = journal.appender().unwrap().append(record).unwrap();
+    let permit = journal.claim_space(journal.record_bound(writes.len(), 8192, &[])).await.unwrap();
+    journal.set_publisher(Arc::new(Sabotage(writes)));
+    let (ticket, must_drive) = journal.join(permit).unwrap();
     if must_drive {
-        journal.start_driving().await;
+        journal.start_driving(|| false).await;
     }
     ticket.await.unwrap();
     if close {

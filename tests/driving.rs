@@ -251,3 +251,50 @@ async fn much_to_make_durable_is_left_to_a_thread() {
         assert_eq!(device.flushers.lock().unwrap().contains(&here), flushed_here, "{bytes} bytes");
     }
 }
+
+/// A committer that never waits must not keep a thread of the runtime for itself.
+#[test]
+fn a_lone_committer_lets_others_run() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let (device, store) = store(150, OpenOptions::new()).await;
+        // So that nothing has to be loaded, or waited for, later.
+        let mut allocating = store.begin();
+        let mut extents = Vec::new();
+        for _ in 0..100 {
+            extents.push(allocating.alloc(4096).await.unwrap());
+        }
+        allocating.commit().await.unwrap();
+        until_written_here_by_a_task(&device, &store).await;
+        let turns = Arc::new(AtomicU64::new(0));
+        let other = {
+            let turns = Arc::clone(&turns);
+            tokio::spawn(async move {
+                loop {
+                    turns.fetch_add(1, Ordering::Relaxed);
+                    tokio::task::yield_now().await;
+                }
+            })
+        };
+        let turns_meanwhile = tokio::spawn(async move {
+            tokio::task::yield_now().await;
+            let before = turns.load(Ordering::Relaxed);
+            for extent in &extents {
+                let mut freeing = store.begin();
+                freeing.free(extent).await.unwrap();
+                freeing.commit().await.unwrap();
+            }
+            turns.load(Ordering::Relaxed) - before
+        });
+        // 150 us each, and at most a millisecond in a row.
+        let turns = turns_meanwhile.await.unwrap();
+        assert!(turns >= 10, "the other task had {turns} turns while 100 groups were written");
+        other.abort();
+    });
+}
+
+/// Commits from a task until groups are written on the thread that polls it.
+async fn until_written_here_by_a_task(device: &Arc<Timed>, store: &Allocator) {
+    let (device, store) = (Arc::clone(device), store.clone());
+    tokio::spawn(async move { until_written_here(&device, &store).await }).await.unwrap();
+}

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use freehold::Result;
-use freehold::format::{AllocatorState, HeaderKind, Layout, PageHeader, SegmentRecord};
-use freehold::space::{Allocation, Place, Release, Request, Reservation, Reserve, Space, Wanted};
+use freehold::format::{AllocatorState, HeaderKind, Layout, LeafAddress, PageHeader, SegmentRecord};
+use freehold::space::{
+    Allocation, MetadataBlocks, Place, Release, Request, Reservation, Reserve, Space, Wanted,
+};
 
 use crate::store::{Shape, Store, item_class, pages_of};
 
@@ -52,6 +54,14 @@ impl Product {
         }
     }
 
+    /// As a transaction of its own, in a group of its own.
+    fn publish(&mut self, allocations: &[Allocation], releases: &[Release]) {
+        let (mut batch, mut segments) = (self.space.begin_batch(), Vec::new());
+        self.space.publish(allocations, releases, &[], &mut batch, &mut Unkept);
+        self.space.settle(batch, &mut Unkept, &mut segments);
+        segments.into_iter().for_each(|segment| self.space.land(segment));
+    }
+
     /// Takes space and gives it back.
     #[inline]
     pub(crate) fn pair(&mut self, request: &Request) {
@@ -69,7 +79,7 @@ impl Product {
         let place = self.reserve(request)?;
         if self.publish {
             let reservation = Reservation { place, generation: 1 };
-            self.space.publish(&[Allocation { reservation, owner: 0, asked }], &[], &[]);
+            self.publish(&[Allocation { reservation, owner: 0, asked }], &[]);
         }
         Some(place)
     }
@@ -86,6 +96,14 @@ impl Product {
     }
 }
 
+/// What is on disk is not looked at.
+struct Unkept;
+
+impl MetadataBlocks for Unkept {
+    fn bytes(&mut self, _: LeafAddress, _: u32, _: &[u8]) {}
+    fn bits(&mut self, _: LeafAddress, _: u32, _: u32, _: bool) {}
+}
+
 impl Store for Product {
     fn alloc(&mut self, asked: u64) -> Option<Place> {
         self.take(&self.request(asked), asked)
@@ -99,7 +117,7 @@ impl Store for Product {
     fn free(&mut self, place: &Place, asked: u64) {
         if self.publish {
             let release = Release { place: *place, generation: 1, slack_bytes: self.slack(place, asked) };
-            self.space.publish(&[], &[release], &[]);
+            self.publish(&[], &[release]);
             self.space.reclaim(&[release], &[]);
         } else {
             self.unreserve(place);

@@ -1,21 +1,26 @@
-//! Committing a transaction: it waits for its data, takes room in the journal, takes effect in memory and joins a group.
+//! Committing a transaction: it waits for its data, takes room in the journal, and joins a group.
 //!
-//! Until `publish` changes memory, a transaction can be given up at any time and leaves no trace; from there on it belongs
-//! to the journal. So whatever waits comes before, and whatever can fail except for appending the record itself.
+//! Until it has joined, a transaction can be given up at any time and leaves no trace; from there on it belongs to the
+//! journal, and takes effect when it is its group's turn. So whatever waits comes before, and whatever can fail.
 
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use write_journal::TransactionWrite;
 
-use super::handle::{Core, Inner, Pending, Reserved};
+use super::extent::Extent;
+use super::handle::{Core, Inner};
 use super::load::Fault;
+use super::publish::{Ground, Intent};
 use super::transaction::Transaction;
 use crate::error::{Error, Result};
 use crate::format::LeafAddress;
-use crate::journal::{Appender, BlockId, Record, RingPermit, Ticket};
-use crate::space::{Allocation, Place, Space};
+use crate::journal::{Bases, BlockId, RingPermit, Ticket};
+use crate::space::{Place, Space};
+
+/// Metadata blocks that a transaction needs are read again when they are dropped from memory before it joins its group. So
+/// often they are not, in a row, and better an error than a loop without end.
+const MAX_ATTEMPTS: u32 = 1000;
 
 /// A transaction that is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,13 +29,8 @@ pub struct Committed {
     pub lsn: u64,
 }
 
-/// Blocks of the caller as they were read from the device, by number.
-type Bases = FxHashMap<u64, Vec<u8>>;
-
 /// What a commit changes, and what it needs for that.
 struct Plan {
-    /// Metadata blocks.
-    leaves: Leaves,
     /// Blocks of the device, by number: those under staged writes and under heads of regions, each once.
     blocks: Vec<u64>,
     /// The same as ranges: offset and length.
@@ -41,8 +41,8 @@ struct Plan {
     data_number: u64,
 }
 
-type Leaves = SmallVec<[LeafAddress; 12]>;
-type Places = SmallVec<[Place; 4]>;
+/// Where the outcome arrives, and whether somebody has to start writing.
+type Joined = (Ticket, bool);
 
 impl Transaction {
     /// Makes the transaction durable and visible, all of it.
@@ -54,113 +54,119 @@ impl Transaction {
     /// [`Error::OutcomeUnknown`] when the journal could not be written; with every other error it is not committed,
     /// and everything was given back.
     pub async fn commit(mut self) -> Result<Committed> {
-        let inner = Arc::clone(&self.inner);
-        let journal = &inner.journal;
-        journal.check_alive()?;
-        let (plan, published) = {
-            let mut core = inner.core();
-            self.seal_items(&mut core);
-            let plan = self.plan(&core)?;
-            let published = self.publish_at_once(&inner, core, &plan)?;
-            (plan, published)
-        };
-        let (ticket, must_drive) = match published {
-            Some(published) => published,
-            None => {
-                journal.wait_data_durable(plan.data_number).await?;
-                if self.has_no_effect() {
-                    return Ok(Committed { lsn: journal.stats().durable_lsn });
-                }
-                self.publish_when_ready(&inner, &plan).await?
-            }
+        self.inner.journal.check_alive()?;
+        let (ticket, must_drive) = match self.join_at_once()? {
+            Some(joined) => joined,
+            None => match self.join_when_ready().await? {
+                Some(joined) => joined,
+                None => return Ok(Committed { lsn: self.inner.journal.stats().durable_lsn }),
+            },
         };
         if must_drive {
-            journal.start_driving().await;
+            self.inner.journal.start_driving(|| ticket.is_told()).await;
         }
         Ok(Committed { lsn: ticket.await? })
     }
 
-    /// Publishes, if there is nothing to wait for: nearly always, for a transaction that changes metadata only.
-    fn publish_at_once(
-        &mut self,
-        inner: &Inner,
-        core: MutexGuard<'_, Core>,
-        plan: &Plan,
-    ) -> Result<Option<(Ticket, bool)>> {
-        let journal = &inner.journal;
-        let waits = self.has_no_effect()
-            || !plan.blocks.is_empty()
-            || !self.written.is_empty()
-            || !journal.is_data_durable(plan.data_number)
+    /// Joins a group, if there is nothing to wait for: nearly always, for a transaction that changes metadata only.
+    fn join_at_once(&mut self) -> Result<Option<Joined>> {
+        let journal = &self.inner.journal;
+        let waits = self.intent.is_empty()
+            || self.changes_caller_space()
+            || !journal.is_all_data_durable()
             || journal.is_overlay_full();
         if waits {
             return Ok(None);
         }
-        let Some(permit) = journal.try_claim_space(plan.needed) else { return Ok(None) };
-        let appender = journal.appender()?;
-        if !plan.leaves.iter().all(|leaf| appender.is_ready(*leaf)) {
-            return Ok(None);
-        }
-        self.take_effect(inner, core, appender, Bases::default(), permit).map(Some)
+        let Some(permit) = journal.try_claim_space(self.checked_bound(&[])?) else { return Ok(None) };
+        self.inner.join(&mut self.intent, &self.written, permit)
     }
 
-    /// Publishes, with all the waiting that may take.
-    async fn publish_when_ready(&mut self, inner: &Arc<Inner>, plan: &Plan) -> Result<(Ticket, bool)> {
+    /// Joins a group, with all the waiting that may take. Not if it has no effect.
+    async fn join_when_ready(&mut self) -> Result<Option<Joined>> {
+        let inner = Arc::clone(&self.inner);
         let journal = &inner.journal;
+        let plan = {
+            let mut core = inner.core();
+            self.seal_items(&mut core);
+            self.plan(&core)?
+        };
+        journal.wait_data_durable(plan.data_number).await?;
+        if self.intent.is_empty() {
+            return Ok(None);
+        }
         if journal.is_overlay_full() {
             inner.offload(|inner| inner.journal.checkpoint()).await?;
         }
         let ranges: Vec<_> =
             plan.ranges.iter().map(|&(offset, len)| inner.block_range(offset, len)).collect();
-        // Held until the bytes are in the overlay: no direct write comes between a block's image and its record.
-        let guard = if ranges.is_empty() { None } else { Some(inner.locks.lock(ranges).await) };
+        let mut guard = None;
+        if !ranges.is_empty() {
+            guard = Some(inner.wait_in_line(inner.locks.share(ranges)).await);
+        }
         // Those who queue up for the same blocks hold no space of the ring meanwhile.
-        let permit = journal.claim_space(plan.needed).await?;
-        let mut bases = Bases::default();
-        self.warm(plan, &mut bases).await?;
-        let published = self.publish(inner, plan, bases, permit);
-        drop(guard);
-        published
+        let mut permit = inner.wait_in_line(journal.claim_space(plan.needed)).await?;
+        if let Some(guard) = guard {
+            let ground = Ground { blocks: plan.blocks, bases: Bases::default(), drops: 0, guard };
+            self.intent.ground = Some(Box::new(ground));
+        }
+        for _ in 0..MAX_ATTEMPTS {
+            self.read_bases().await?;
+            self.warm().await?;
+            if let Some(joined) = inner.join(&mut self.intent, &self.written, permit)? {
+                return Ok(Some(joined));
+            }
+            permit = inner.wait_in_line(journal.claim_space(plan.needed)).await?;
+        }
+        Err(Error::Internal("metadata blocks are dropped from memory as soon as they are read"))
+    }
+
+    /// Whether it does more than allocate and free pages.
+    fn changes_caller_space(&self) -> bool {
+        let is_item = |place: Place| matches!(place, Place::Item { .. });
+        !self.intent.staged.is_empty() || self.intent.places().any(is_item)
     }
 
     /// Journal bytes that the commit may need; at most
     /// [`max_transaction_bytes`](crate::Allocator::max_transaction_bytes) can be had.
     #[must_use]
     pub fn journal_bytes(&self) -> u64 {
+        let mut caller = self.caller_ranges();
         let core = self.inner.core();
-        let places = self.places(&core);
-        let mut caller = self.caller_ranges(&places);
-        let own = self.allocated.iter().filter_map(|extent| core.reserved.get(&extent.offset));
+        let own = self.intent.allocated.iter().filter_map(|own| core.reserved.get(&own.extent.offset));
         let items = own.flat_map(|reserved| &reserved.writes);
         caller.extend(items.map(|(offset, data)| (*offset, data.len() as u64)));
         drop(core);
-        self.bound(&places, &caller)
+        self.bound(&caller)
     }
 
     fn plan(&self, core: &Core) -> Result<Plan> {
-        let places = self.places(core);
-        let ranges = self.caller_ranges(&places);
-        let (needed, max) = (self.bound(&places, &ranges), self.inner.journal.max_transaction_bytes());
-        if needed > max {
-            return Err(Error::TransactionTooLarge { needed, max });
-        }
+        let ranges = self.caller_ranges();
         Ok(Plan {
-            leaves: self.touched_leaves(&places),
+            needed: self.checked_bound(&ranges)?,
             blocks: self.blocks_under(&ranges),
             ranges,
-            needed,
             data_number: self.last_data_number(core),
         })
     }
 
-    /// Journal bytes that changes of these places, and of these ranges of the caller's space, may need.
-    fn bound(&self, places: &[Place], caller: &[(u64, u64)]) -> u64 {
+    /// [`bound`](Self::bound), if that is possible at all.
+    fn checked_bound(&self, caller: &[(u64, u64)]) -> Result<u64> {
+        let (needed, max) = (self.bound(caller), self.inner.journal.max_transaction_bytes());
+        if needed > max { Err(Error::TransactionTooLarge { needed, max }) } else { Ok(needed) }
+    }
+
+    /// Journal bytes that the changes of metadata, and changes of these ranges of the caller's space, may need.
+    fn bound(&self, caller: &[(u64, u64)]) -> u64 {
         let layout = self.inner.layout();
         let (mut changes, mut bytes) = (0, 0);
-        for place in places {
-            let (more_changes, more_bytes) = Space::change_bound(layout, place);
+        for place in self.intent.places() {
+            let (more_changes, more_bytes) = Space::change_bound(layout, &place);
             changes += more_changes;
             bytes += more_bytes;
+        }
+        if caller.is_empty() {
+            return self.inner.journal.record_bound(changes, bytes, &[]);
         }
         // A block of which several writes touch a part is one update, with a patch for each.
         let blocks = self.blocks_under(caller);
@@ -174,62 +180,41 @@ impl Transaction {
         self.inner.journal.record_bound(changes, bytes, &blocks)
     }
 
-    /// Where this transaction changes something; what grows or shrinks as a whole.
-    fn places(&self, core: &Core) -> Places {
-        let own = self.allocated.iter().filter_map(|extent| core.reserved.get(&extent.offset));
-        let resized = self.resized.iter().map(|(_, resize)| Place::Run {
-            segment: resize.segment,
-            page: resize.page,
-            pages: resize.old_pages.max(resize.new_pages),
-            kind: resize.header.kind,
-        });
-        own.map(|reserved| reserved.reservation.place)
-            .chain(self.freed.iter().map(|(_, release)| release.place))
-            .chain(resized)
-            .collect()
-    }
-
     /// Ranges of the caller's space that change: staged writes; and the heads of the regions in which items are allocated
     /// or freed, each once. Offset and length.
-    fn caller_ranges(&self, places: &[Place]) -> Vec<(u64, u64)> {
+    fn caller_ranges(&self) -> Vec<(u64, u64)> {
         let layout = self.inner.layout();
-        let head = |place: &Place| match *place {
+        let head = |place: Place| match place {
             Place::Item { segment, region, class, tagged, .. } => Some((
                 layout.page_offset(segment, region * layout.region_pages()),
                 layout.region_layout(class, tagged)?.head_bytes(),
             )),
             _ => None,
         };
-        let mut ranges: Vec<_> = places.iter().filter_map(head).collect();
+        let mut ranges: Vec<_> = self.intent.places().filter_map(head).collect();
         ranges.sort_unstable();
         ranges.dedup();
-        ranges.extend(self.staged.iter().map(|write| (write.offset, write.data.len() as u64)));
+        ranges.extend(self.intent.staged.iter().map(|write| (write.offset, write.data.len() as u64)));
         ranges
     }
 
     /// The direct write that has to be durable before this transaction can be.
     fn last_data_number(&self, core: &Core) -> u64 {
-        let own = self.allocated.iter().filter_map(|extent| self.inner.find_reserved(core, extent));
+        let own = self.intent.allocated.iter().filter_map(|own| self.inner.find_reserved(core, &own.extent));
         let own = own.map(|reserved| reserved.data_number);
-        let resized = self.resized.iter().filter_map(|(extent, _)| core.resized.get(&extent.offset));
+        let resized = self.intent.resized.iter().filter_map(|(extent, _)| core.resized.get(&extent.offset));
         let resized = resized.map(|resized| resized.data_number);
         own.chain(resized).max().unwrap_or(0).max(self.data_number)
     }
 
-    fn has_no_effect(&self) -> bool {
-        self.allocated.is_empty()
-            && self.freed.is_empty()
-            && self.resized.is_empty()
-            && self.staged.is_empty()
-    }
-
     /// Takes over what was written into the items that this transaction allocated.
     fn seal_items(&mut self, core: &mut Core) {
-        for extent in &self.allocated {
-            if let Some(reserved) = core.reserved.get_mut(&extent.offset) {
+        for own in &self.intent.allocated {
+            if let Some(reserved) = core.reserved.get_mut(&own.extent.offset) {
                 reserved.sealed = true;
-                let writes = std::mem::take(&mut reserved.writes).into_iter();
-                self.staged.extend(writes.map(|(offset, data)| TransactionWrite {
+                // Whoever reads the item sees them until they are in the journal.
+                let writes = reserved.writes.iter().cloned();
+                self.intent.staged.extend(writes.map(|(offset, data)| TransactionWrite {
                     offset,
                     data,
                     is_overlay: true,
@@ -238,12 +223,18 @@ impl Transaction {
         }
     }
 
-    /// Has everything in memory that publishing changes, metadata blocks and the caller's; and sees to it that the
-    /// metadata blocks are physically there.
-    async fn warm(&self, plan: &Plan, bases: &mut Bases) -> Result<()> {
+    /// Has everything in memory that this transaction looks at or changes; and sees to it that the metadata blocks that
+    /// change are physically there.
+    async fn warm(&self) -> Result<()> {
         let overlay = self.inner.journal.overlay();
-        let is_missing = |leaf: &LeafAddress| !overlay.is_ready(*leaf);
-        let missing: Vec<_> = plan.leaves.iter().copied().filter(is_missing).collect();
+        let mut missing: SmallVec<[LeafAddress; 12]> = SmallVec::new();
+        for place in self.intent.places() {
+            Space::for_touched_leaves(self.inner.layout(), &place, |leaf| {
+                if !overlay.is_ready(leaf) && !missing.contains(&leaf) {
+                    missing.push(leaf);
+                }
+            });
+        }
         if !missing.is_empty() {
             let load = move |inner: &Inner| {
                 inner.prepare(&missing)?;
@@ -255,24 +246,38 @@ impl Transaction {
             };
             self.inner.offload(load).await?;
         }
-        let block_bytes = u64::from(self.inner.layout().block_bytes());
-        let mut unread = plan.blocks.clone();
+        for extent in &self.written {
+            self.inner.ask(|inner, core| inner.find_committed(core, extent)).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the blocks of the caller that are not in the overlay: nobody changes those on the device while their ranges are
+    /// locked.
+    async fn read_bases(&mut self) -> Result<()> {
+        let inner = &self.inner;
+        let overlay = inner.journal.overlay();
+        let Some(ground) = &mut self.intent.ground else { return Ok(()) };
+        ground.drops = overlay.caller_drops();
+        ground.bases.clear();
+        let mut unread = ground.blocks.clone();
         unread.retain(|block| !overlay.contains(BlockId::Caller(*block)));
         if unread.is_empty() {
             return Ok(());
         }
+        let block_bytes = u64::from(inner.layout().block_bytes());
         let read = move |inner: &Inner| {
             let port = inner.journal.port();
             let len = usize::try_from(block_bytes).unwrap_or(0);
-            let mut blocks = Vec::with_capacity(unread.len());
+            let mut read = Vec::with_capacity(unread.len());
             for block in unread {
                 // The checkpoint that writes the block in place must not find the file system full (rule 14).
                 port.preallocate(block * block_bytes, block_bytes)?;
-                blocks.push((block, port.read_vec(block * block_bytes, len)?));
+                read.push((block, Arc::new(port.read_vec(block * block_bytes, len)?)));
             }
-            Ok(blocks)
+            Ok(read)
         };
-        bases.extend(self.inner.offload(read).await?);
+        ground.bases.extend(inner.offload(read).await?);
         Ok(())
     }
 
@@ -285,106 +290,53 @@ impl Transaction {
         blocks.dedup();
         blocks
     }
+}
 
-    /// The metadata blocks that change, each once.
-    fn touched_leaves(&self, places: &[Place]) -> Leaves {
-        let mut leaves = Leaves::new();
-        places.iter().for_each(|place| Space::push_touched_leaves(self.inner.layout(), place, &mut leaves));
-        leaves.sort_unstable();
-        leaves.dedup();
-        leaves
-    }
-
-    /// Publishes what has been waited for. What was dropped from memory since is read once more.
-    fn publish(
-        &mut self,
-        inner: &Inner,
-        plan: &Plan,
-        mut bases: Bases,
+impl Inner {
+    /// Takes a place in a group for a transaction, if all metadata blocks that it changes are in memory. From there on the
+    /// transaction is the journal's. `written` are extents of others that it writes to.
+    fn join(
+        &self,
+        intent: &mut Intent,
+        written: &[Extent],
         permit: RingPermit<'_>,
-    ) -> Result<(Ticket, bool)> {
-        let mut core = inner.core();
-        for extent in &self.written {
-            loop {
-                match inner.find_committed(&core, extent) {
-                    Ok(_) => break,
-                    Err(Fault::Error(error)) => return Err(error),
-                    // It was dropped from memory since it was looked at. That hardly ever happens.
-                    Err(Fault::Missing(missing)) => {
-                        drop(core);
-                        inner.load(missing)?;
-                        core = inner.core();
-                    }
-                }
+    ) -> Result<Option<Joined>> {
+        // Held until it has joined: nobody else can free meanwhile what is written to.
+        let core = if written.is_empty() { None } else { Some(self.core()) };
+        let mut queue = self.shared.queue();
+        for (extent, core) in written.iter().zip(core.iter().cycle()) {
+            match self.find_committed(core, extent) {
+                Ok(_) => {}
+                Err(Fault::Error(error)) => return Err(error),
+                // It was dropped from memory since it was looked at. That hardly ever happens.
+                Err(Fault::Missing(_)) => return Ok(None),
+            }
+            // An open transaction that has it may come later. One that has joined comes first.
+            let offset = extent.offset;
+            if core.claimed.contains(&offset)
+                && (core.in_flight.changes(offset) || queue.iter().any(|earlier| earlier.changes(offset)))
+            {
+                return Err(Error::NotAllocated { offset, reason: "it was freed, or has another length" });
             }
         }
-        let appender = inner.journal.appender()?;
-        // Blocks that were evicted, or settled in place, since they were looked at. There are hardly ever any, and
-        // while the appender is held there will be no more.
-        for leaf in &plan.leaves {
-            if !appender.is_resident(BlockId::Metadata(leaf.0)) {
-                inner.journal.read_leaf(*leaf)?;
-            }
+        let (layout, overlay) = (self.layout(), self.journal.overlay());
+        let mut ready = true;
+        if let Some(ground) = &intent.ground {
+            // What has left the overlay since may have come and gone, and be another by now.
+            let known = |block: &u64| {
+                overlay.contains(BlockId::Caller(*block))
+                    || ground.bases.contains_key(block) && overlay.caller_drops() == ground.drops
+            };
+            ready = ground.blocks.iter().all(known);
         }
-        let block_bytes = u64::from(inner.layout().block_bytes());
-        for block in &plan.blocks {
-            if !appender.is_resident(BlockId::Caller(*block)) && !bases.contains_key(block) {
-                let len = usize::try_from(block_bytes).unwrap_or(0);
-                bases.insert(*block, inner.journal.port().read_vec(block * block_bytes, len)?);
-            }
+        for place in intent.places() {
+            Space::for_touched_leaves(layout, &place, |leaf| ready &= overlay.is_ready(leaf));
         }
-        self.take_effect(inner, core, appender, bases, permit)
-    }
-
-    /// Takes effect in memory and joins the open group. From here on the transaction is no longer this value's.
-    ///
-    /// Returns where the outcome arrives, and whether somebody has to start writing.
-    fn take_effect(
-        &mut self,
-        inner: &Inner,
-        mut core: MutexGuard<'_, Core>,
-        appender: Appender<'_>,
-        mut bases: Bases,
-        permit: RingPermit<'_>,
-    ) -> Result<(Ticket, bool)> {
-        let mut allocations: SmallVec<[Allocation; 2]> = SmallVec::new();
-        for extent in std::mem::take(&mut self.allocated) {
-            if let Some(Reserved { reservation, owner, asked, .. }) = core.reserved.remove(&extent.offset) {
-                allocations.push(Allocation { reservation, owner, asked });
-            }
+        if !ready {
+            return Ok(None);
         }
-        let mut releases = Vec::with_capacity(self.freed.len());
-        for (extent, release) in std::mem::take(&mut self.freed) {
-            core.claimed.remove(&extent.offset);
-            releases.push(release);
-        }
-        let mut resizes = Vec::with_capacity(self.resized.len());
-        for (extent, resize) in std::mem::take(&mut self.resized) {
-            core.claimed.remove(&extent.offset);
-            core.resized.remove(&extent.offset);
-            resizes.push(resize);
-        }
-        let published = core.space.publish(&allocations, &releases, &resizes);
-        core.unpin(&releases, &resizes);
-        let block_bytes = u64::from(inner.layout().block_bytes());
-        // What lay in a region before it was one means nothing: zeros take no room in the journal.
-        for range in published.fresh {
-            for block in range.start / block_bytes..range.end / block_bytes {
-                bases.entry(block).and_modify(|base| base.fill(0));
-            }
-        }
-        // The heads first: what the caller wrote never overlaps them.
-        let mut caller = published.caller;
-        let staged = std::mem::take(&mut self.staged).into_iter();
-        caller.extend(staged.map(|write| (write.offset, write.data)));
-        let record = Record { metadata: published.metadata, caller, bases, permit };
-        let (ticket, must_drive) = appender.append(record).inspect_err(|error| {
-            // Memory is ahead of the journal for good.
-            inner.journal.port().poison(error.clone());
-        })?;
-        if !(releases.is_empty() && resizes.is_empty()) {
-            core.pending.push_back(Pending { lsn: ticket.lsn(), releases, resizes });
-        }
-        Ok((ticket, must_drive))
+        let joined = self.journal.join(permit)?;
+        queue.push_back(std::mem::take(intent));
+        Ok(Some(joined))
     }
 }

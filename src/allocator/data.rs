@@ -94,7 +94,7 @@ impl Allocator {
             return Ok(DataTicket { epoch: inner.journal.epoch(), number: 0 });
         }
         let start = extent.offset + offset;
-        let guard = inner.locks.lock(vec![inner.block_range(start, len)]).await;
+        let guard = inner.wait_in_line(inner.locks.lock(vec![inner.block_range(start, len)])).await;
         for _ in 0..MAX_CHECKPOINTS {
             if !inner.journal.has_journaled_blocks(start, len) {
                 break;

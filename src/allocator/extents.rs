@@ -45,24 +45,29 @@ impl Allocator {
 }
 
 impl Inner {
-    /// The extents of a segment as of one instant: read without the lock, and again if it changed meanwhile.
+    /// The extents of a segment as of one instant: read without a lock, and again if it changed meanwhile.
     fn segment_extents(&self, number: u32) -> Result<Vec<ExtentInfo>> {
         let now = |core: &super::handle::Core| {
-            core.space.segment(number).map(|segment| (segment.version, segment.record))
+            let segment = core.space.segment(number)?;
+            Some((segment.version, segment.record, segment.in_flight == 0))
         };
         for _ in 0..ATTEMPTS {
             let before = now(&self.core());
-            let Some((_, record)) = before else { return Ok(Vec::new()) };
+            let Some((_, record, landed)) = before else { return Ok(Vec::new()) };
+            if !landed {
+                // Its blocks are about to change.
+                std::thread::yield_now();
+                continue;
+            }
             let extents = self.read_extents(number, record.role);
             if now(&self.core()) == before {
                 return extents;
             }
         }
-        let core = self.core();
-        match now(&core) {
-            Some((_, record)) => self.read_extents(number, record.role),
-            None => Ok(Vec::new()),
-        }
+        self.journal.between_groups(|| {
+            let found = now(&self.core());
+            found.map_or(Ok(Vec::new()), |(_, record, _)| self.read_extents(number, record.role))
+        })
     }
 
     fn read_extents(&self, number: u32, role: Role) -> Result<Vec<ExtentInfo>> {

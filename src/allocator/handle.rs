@@ -1,21 +1,24 @@
 //! The handle to an open store.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::FutureExt;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::extent::Extent;
 use super::offload::offload;
 use super::options::OpenOptions;
+use super::publish::{InFlight, Shared};
 use super::stats::{AllocatorStats, RoleStats, SegmentStats};
 use super::transaction::Transaction;
 use crate::device::{Clock, Device, Port};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::{Layout, Role, StoreId};
 use crate::journal::{CommitStages, Journal, JournalOptions, Maintenance, RangeLocks, Replay, ReplayReport};
-use crate::space::{Release, Reservation, Resize, Space};
+use crate::space::{Reservation, Space};
 
 /// A reservation that nobody else can see yet.
 #[derive(Clone, Debug)]
@@ -47,51 +50,29 @@ pub(super) struct Resized {
 pub(super) struct Core {
     pub(super) space: Space,
     /// Reservations of open transactions, by offset.
-    pub(super) reserved: BTreeMap<u64, Reserved>,
+    pub(super) reserved: FxHashMap<u64, Reserved>,
     /// Offsets of extents that an open transaction is going to free, or gives another length.
     pub(super) claimed: FxHashSet<u64>,
     /// Those that get another length, by offset.
     pub(super) resized: FxHashMap<u64, Resized>,
-    /// What transactions that are not durable yet freed, in order of their LSNs.
-    pub(super) pending: VecDeque<Pending>,
+    /// What the group that is being written did.
+    pub(super) in_flight: InFlight,
+    /// Blocks that were asked for here and were in memory. Counted under the lock, which costs nothing.
+    pub(super) cache_hits: AtomicU64,
 }
 
-/// What a transaction freed. It is handed out again when that is durable (rule 3).
+// Apart from the count of the handles, which changes with each transaction.
 #[derive(Debug)]
-pub(super) struct Pending {
-    pub(super) lsn: u64,
-    pub(super) releases: Vec<Release>,
-    pub(super) resizes: Vec<Resize>,
-}
-
-#[derive(Debug)]
+#[repr(align(128))]
 pub(super) struct Inner {
     pub(super) journal: Arc<Journal>,
-    core: Arc<Mutex<Core>>,
+    pub(super) shared: Arc<Shared>,
     pub(super) locks: RangeLocks,
     /// See [`OpenOptions::loaded_bytes`].
     pub(super) loaded_budget: usize,
     /// Metadata blocks whose slots are known to be physically there, some together.
     prepared: Mutex<FxHashSet<u64>>,
     maintenance: Maintenance,
-}
-
-fn lock_core<'a>(core: &'a Mutex<Core>, port: &Port) -> MutexGuard<'a, Core> {
-    core.lock().unwrap_or_else(|poisoned: PoisonError<_>| {
-        port.poison(Error::Internal("a panic left the space half changed"));
-        poisoned.into_inner()
-    })
-}
-
-impl Core {
-    /// What was freed up to this LSN is durable.
-    fn reclaim_until(&mut self, lsn: u64) {
-        while self.pending.front().is_some_and(|pending| pending.lsn <= lsn)
-            && let Some(pending) = self.pending.pop_front()
-        {
-            self.space.reclaim(&pending.releases, &pending.resizes);
-        }
-    }
 }
 
 impl Drop for Inner {
@@ -102,7 +83,7 @@ impl Drop for Inner {
 
 impl Inner {
     pub(super) fn core(&self) -> MutexGuard<'_, Core> {
-        lock_core(&self.core, self.journal.port())
+        self.shared.core(self.journal.port())
     }
 
     pub(super) fn layout(&self) -> &Layout {
@@ -112,6 +93,17 @@ impl Inner {
     pub(super) fn prepared(&self) -> MutexGuard<'_, FxHashSet<u64>> {
         // A set that somebody left in the middle of an insertion is whole.
         self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for what somebody may have who has joined a group, and who may never be polled again: then the group is
+    /// written all the same.
+    pub(super) async fn wait_in_line<T>(&self, wait: impl Future<Output = T>) -> T {
+        let mut wait = pin!(wait);
+        if let Some(done) = wait.as_mut().now_or_never() {
+            return done;
+        }
+        self.journal.look_after_waiting();
+        wait.await
     }
 
     /// Runs a call that may wait for the device.
@@ -182,27 +174,24 @@ impl Allocator {
             let (journal, report, space) = Journal::open(port, options, replay, super::load::load_space)?;
             let core = Core {
                 space,
-                reserved: BTreeMap::new(),
+                reserved: FxHashMap::default(),
                 claimed: FxHashSet::default(),
                 resized: FxHashMap::default(),
-                pending: VecDeque::new(),
+                in_flight: InFlight::default(),
+                cache_hits: AtomicU64::new(0),
             };
             let maintenance = Maintenance::start(&journal)?;
+            // The thread that writes groups must never be the one that closes the store: it has no more than this.
+            let shared = Arc::new(Shared::new(Arc::clone(journal.layout()), core));
+            journal.set_publisher(Arc::clone(&shared) as _);
             let inner = Inner {
                 journal,
-                core: Arc::new(Mutex::new(core)),
+                shared,
                 locks: RangeLocks::default(),
                 loaded_budget,
                 prepared: Mutex::new(FxHashSet::default()),
                 maintenance,
             };
-            // The thread that writes groups must never be the one that closes the store: it has no more than the core.
-            let core = Arc::downgrade(&inner.core);
-            inner.journal.on_durable(move |port, lsn| {
-                if let Some(core) = core.upgrade() {
-                    lock_core(&core, port).reclaim_until(lsn);
-                }
-            });
             Ok((Self { inner: Arc::new(inner) }, report))
         })
         .await
@@ -263,6 +252,8 @@ impl Allocator {
         let layout = self.inner.layout();
         let core = self.inner.core();
         let (space, counters) = (&core.space, core.space.counters());
+        let mut journal = self.inner.journal.stats();
+        journal.cache_hits += core.cache_hits.load(Ordering::Relaxed);
         let numbers = space.segment_numbers();
         let of = |role| u32::try_from(counters.role(role).segments).unwrap_or(u32::MAX);
         let count = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
@@ -287,7 +278,7 @@ impl Allocator {
             rounding_bytes: counters.slack_bytes(),
             loaded_bytes: space.loaded_bytes() as u64,
             segments,
-            journal: self.inner.journal.stats(),
+            journal,
             device: self.inner.journal.port().metrics().snapshot(),
         }
     }
@@ -322,10 +313,11 @@ impl Allocator {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test")]
-    use crate::device::MemoryDevice;
+    use crate::device::{Device, DeviceGeometry, MemoryDevice, Purpose, SystemClock};
+    use crate::format::LeafAddress;
+    use crate::journal::JournalOptions;
     use crate::{Allocator, FormatOptions, OpenOptions};
-    use futures_util::FutureExt;
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex};
 
     async fn store() -> Allocator {
         let device = Arc::new(MemoryDevice::zeroed(1 << 20));
@@ -333,23 +325,100 @@ mod tests {
         OpenOptions::new().open_device(device).await.unwrap().0
     }
 
+    /// A device that calls somebody at each flush.
+    struct Watched {
+        device: MemoryDevice,
+        on_flush: Mutex<Option<Box<dyn Fn() + Send>>>,
+    }
+
+    impl std::fmt::Debug for Watched {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            self.device.fmt(f)
+        }
+    }
+
+    impl Device for Watched {
+        fn geometry(&self) -> DeviceGeometry {
+            self.device.geometry()
+        }
+        fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
+            self.device.read_at(offset, buf)
+        }
+        fn write_at(&self, offset: u64, data: &[u8], purpose: Purpose) -> std::io::Result<()> {
+            self.device.write_at(offset, data, purpose)
+        }
+        fn flush(&self) -> std::io::Result<()> {
+            if let Some(call) = &*self.on_flush.lock().unwrap() {
+                call();
+            }
+            self.device.flush()
+        }
+        fn discard(&self, offset: u64, len: u64) -> std::io::Result<()> {
+            self.device.discard(offset, len)
+        }
+        fn preallocate(&self, offset: u64, len: u64) -> std::io::Result<()> {
+            self.device.preallocate(offset, len)
+        }
+        fn may_block(&self) -> bool {
+            false
+        }
+    }
+
     /// Rule 3, where one group is durable and the next one is not.
     #[tokio::test]
     async fn what_a_later_group_frees_stays_where_it_is() {
-        let store = store().await;
+        let device = MemoryDevice::zeroed(1 << 20);
+        let device = Arc::new(Watched { device, on_flush: Mutex::default() });
+        FormatOptions::new().format_device(Arc::clone(&device) as _).await.unwrap();
+        let store = OpenOptions::new().open_device(Arc::clone(&device) as _).await.unwrap().0;
         let mut transaction = store.begin();
         let extent = transaction.alloc(4096).await.unwrap();
         let durable = transaction.commit().await.unwrap().lsn;
 
         let mut transaction = store.begin();
         transaction.free(&extent).await.unwrap();
-        let mut commit = Box::pin(transaction.commit());
-        // It is in the open group, and nobody has written that yet.
-        assert!(commit.as_mut().now_or_never().is_none());
-        store.inner.core().reclaim_until(durable);
-        assert_eq!(store.stats().pending_bytes, 4096);
-        commit.await.unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (weak, pending) = (Arc::downgrade(&store.inner), Arc::clone(&seen));
+        *device.on_flush.lock().unwrap() = Some(Box::new(move || {
+            let store = Allocator { inner: weak.upgrade().unwrap() };
+            store.inner.core().land(durable);
+            pending.lock().unwrap().push(store.stats().pending_bytes);
+        }));
+        transaction.commit().await.unwrap();
+        *device.on_flush.lock().unwrap() = None;
+        assert_eq!(*seen.lock().unwrap(), [4096], "its group is about to become durable");
         assert_eq!(store.stats().pending_bytes, 0);
+    }
+
+    /// What is dropped from memory after a transaction looked at it, and before its group is made, could not be changed.
+    #[tokio::test]
+    async fn blocks_that_somebody_is_about_to_change_stay() {
+        let device = Arc::new(MemoryDevice::zeroed(64 << 20));
+        FormatOptions::new().page_bytes(4096).format_device(Arc::clone(&device) as _).await.unwrap();
+        let options = JournalOptions { cached_blocks: 0, ..JournalOptions::default() };
+        let clock = Arc::new(SystemClock::default());
+        let (store, _) = Allocator::open_with(device, clock, options, 1 << 20, false).await.unwrap();
+        let mut extents = Vec::new();
+        for _ in 0..60 {
+            let mut transaction = store.begin();
+            extents.push(transaction.alloc(900_000).await.unwrap());
+            transaction.commit().await.unwrap();
+        }
+        store.checkpoint().await.unwrap();
+        let journal = &store.inner.journal;
+        for extent in &extents {
+            let mut transaction = store.begin();
+            transaction.free(extent).await.unwrap();
+            let mut commit = Box::pin(transaction.commit());
+            assert!(futures_util::FutureExt::now_or_never(commit.as_mut()).is_none());
+            let before = journal.overlay().len();
+            for leaf in 0..store.layout().leaf_count() {
+                journal.read_leaf(LeafAddress(leaf)).unwrap();
+            }
+            assert!(journal.overlay().len() < before + 60, "blocks were dropped");
+            commit.await.unwrap();
+            store.checkpoint().await.unwrap();
+        }
     }
 
     /// The last handle waits until nobody else has the journal, and would wait in vain.

@@ -1,6 +1,7 @@
 //! Floor 6: the handle that programs hold. It binds space to journal.
 //!
-//! Lock order: `core` comes after the journal's `writer` and before its `state`. It is never held across an `await`, a
+//! Lock order: `core` comes after the journal's `writer`, and behind it the queue of those who have joined a group, before
+//! the journal's `state`. `core` is never held across an `await`, a
 //! checkpoint, or driving.
 
 mod commit;
@@ -13,6 +14,7 @@ mod handle;
 mod load;
 mod offload;
 mod options;
+mod publish;
 mod request;
 mod resize;
 mod space_stats;

@@ -84,9 +84,10 @@ impl OpenOptions {
         self
     }
 
-    /// Lets a commit write its group itself, on the thread that polls it, where the device is expected to take no longer
-    /// than this (a millisecond by default), going by the groups before. That saves a lone committer the way to a
-    /// thread for blocking calls and back. With zero, no commit ever blocks the thread that polls it.
+    /// Lets groups be written on threads of the runtime, by the commit itself or by a task, where the device is expected to
+    /// take less than this for a group (a millisecond by default), going by the groups before. That saves committers the
+    /// way to a thread for blocking calls and back, which takes as long as a good part of a flush. With zero, no thread
+    /// of the runtime is ever blocked for a commit.
     pub fn block_up_to(mut self, time: Duration) -> Self {
         self.journal.block_up_to = time;
         self

@@ -5,15 +5,18 @@ use std::sync::Arc;
 use super::extent::Extent;
 use super::handle::{Core, Inner, Resized};
 use super::load::{Fault, Missing};
+use super::publish::Own;
 use super::transaction::Transaction;
 use crate::error::{Error, Result};
 use crate::format::PageHeader;
-use crate::space::{Place, Resize};
+use crate::space::{Allocation, Place, Resize};
 
 /// What becomes of a resize at once.
 enum Outcome {
-    /// Nothing changes but the slack, if that.
-    Done(Extent),
+    /// Nothing changes.
+    Same(Extent),
+    /// What this transaction allocated is another.
+    Reserved(Own),
     /// It takes effect when the transaction commits.
     Staged(Extent, Resize),
 }
@@ -37,7 +40,7 @@ impl Transaction {
         if bytes == 0 {
             return Err(Error::InvalidSize("an extent has at least one byte".to_owned()));
         }
-        if let Some(at) = self.resized.iter().position(|(own, _)| own == extent) {
+        if let Some(at) = self.intent.resized.iter().position(|(own, _)| own == extent) {
             return self.resize_again(at, bytes);
         }
         self.stage_resize(extent, bytes).await
@@ -45,7 +48,7 @@ impl Transaction {
 
     /// Once more: from the length that the transaction gave it before.
     fn resize_again(&mut self, at: usize, bytes: u64) -> Result<Extent> {
-        let Some((extent, resize)) = self.resized.get_mut(at) else {
+        let Some((extent, resize)) = self.intent.resized.get_mut(at) else {
             return Err(Error::Internal("a resize is gone"));
         };
         let old = *extent;
@@ -83,18 +86,18 @@ impl Transaction {
     /// What was staged for the part that goes has nowhere to go.
     fn cut_staged(&mut self, old: &Extent, new: &Extent) {
         let end = new.end();
-        for write in &mut self.staged {
+        for write in &mut self.intent.staged {
             if (old.offset..old.end()).contains(&write.offset) {
                 let len = usize::try_from(end.saturating_sub(write.offset)).unwrap_or(usize::MAX);
                 write.data.truncate(len);
             }
         }
-        self.staged.retain(|write| !write.data.is_empty());
+        self.intent.staged.retain(|write| !write.data.is_empty());
     }
 
     async fn stage_resize(&mut self, extent: &Extent, bytes: u64) -> Result<Extent> {
-        let own = self.allocated.iter().position(|own| own == extent);
-        let freed: Vec<Extent> = self.freed.iter().map(|(freed, _)| *freed).collect();
+        let own = self.intent.allocated.iter().position(|own| own.extent == *extent);
+        let freed: Vec<Extent> = self.intent.freed.iter().map(|(freed, _)| *freed).collect();
         let outcome = self
             .inner
             .ask(|inner, core| {
@@ -103,21 +106,22 @@ impl Transaction {
                     return Err(Error::NotAllocated { offset: extent.offset, reason }.into());
                 }
                 if own.is_some() {
-                    inner.resize_reserved(core, extent, bytes).map(Outcome::Done)
+                    inner.resize_reserved(core, extent, bytes).map(Outcome::Reserved)
                 } else {
                     inner.resize_committed(core, extent, bytes)
                 }
             })
             .await?;
         let new = match outcome {
-            Outcome::Done(new) => {
-                if let Some(place) = own.and_then(|at| self.allocated.get_mut(at)) {
-                    *place = new;
+            Outcome::Same(extent) => extent,
+            Outcome::Reserved(new) => {
+                if let Some(own) = own.and_then(|at| self.intent.allocated.get_mut(at)) {
+                    *own = new;
                 }
-                new
+                new.extent
             }
             Outcome::Staged(new, resize) => {
-                self.resized.push((new, resize));
+                self.intent.resized.push((new, resize));
                 new
             }
         };
@@ -179,7 +183,7 @@ impl Inner {
         Ok(())
     }
 
-    fn resize_reserved(&self, core: &mut Core, extent: &Extent, bytes: u64) -> Result<Extent, Fault> {
+    fn resize_reserved(&self, core: &mut Core, extent: &Extent, bytes: u64) -> Result<Own, Fault> {
         let page_bytes = u64::from(self.layout().page_bytes());
         let reserved = core.reserved.get(&extent.offset).cloned();
         let reserved = reserved.ok_or(Error::Internal("a reservation is gone"))?;
@@ -198,7 +202,8 @@ impl Inner {
             changed.reservation.place = Place::Run { segment, page, pages: new_pages, kind };
             changed.extent.len = u64::from(new_pages) * page_bytes;
         }
-        let new = changed.extent;
+        let allocation = Allocation { reservation: changed.reservation, owner: changed.owner, asked: bytes };
+        let new = Own { extent: changed.extent, allocation };
         core.reserved.insert(extent.offset, changed);
         Ok(new)
     }
@@ -211,7 +216,7 @@ impl Inner {
         }
         let place = found.release.place;
         if self.rounds_to_same(extent, &place, bytes) && keeps_length(&place).is_some() {
-            return Ok(Outcome::Done(*extent));
+            return Ok(Outcome::Same(*extent));
         }
         let new_pages = self.pages_for(extent, &place, bytes)?;
         let Place::Run { segment, page, pages, .. } = place else {

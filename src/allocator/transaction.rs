@@ -3,27 +3,22 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
 use write_journal::TransactionWrite;
 
 use super::data::{DataTicket, overlay_bytes};
 use super::extent::{AllocRequest, Extent};
 use super::handle::{Core, Inner, Reserved};
 use super::load::{Fault, Missing};
+use super::publish::{Intent, Own};
 use crate::error::{Error, Result};
-use crate::space::{Release, Request, Reserve, Resize, Wanted};
+use crate::space::{Allocation, Release, Request, Reserve, Resize, Wanted};
 
 /// An open transaction. Dropping it gives everything back and leaves no trace.
 #[derive(Debug)]
 #[must_use = "a transaction does nothing until it is committed"]
 pub struct Transaction {
     pub(super) inner: Arc<Inner>,
-    // Most transactions have one of each: no memory of their own for that.
-    pub(super) allocated: SmallVec<[Extent; 2]>,
-    pub(super) freed: SmallVec<[(Extent, Release); 2]>,
-    /// Extents that get another length: the new handle, and what changes.
-    pub(super) resized: Vec<(Extent, Resize)>,
-    pub(super) staged: Vec<TransactionWrite>,
+    pub(super) intent: Intent,
     /// Extents of others that are written to; they must still be there at commit.
     pub(super) written: Vec<Extent>,
     /// Number of the direct write that the commit waits for, with all before it.
@@ -32,15 +27,7 @@ pub struct Transaction {
 
 impl Transaction {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
-        Self {
-            inner,
-            allocated: SmallVec::new(),
-            freed: SmallVec::new(),
-            resized: Vec::new(),
-            staged: Vec::new(),
-            written: Vec::new(),
-            data_number: 0,
-        }
+        Self { inner, intent: Intent::default(), written: Vec::new(), data_number: 0 }
     }
 
     /// Reserves space. Nothing is written; no other transaction can take it.
@@ -164,7 +151,8 @@ impl Transaction {
                     if core.space.take_grown() {
                         core.space.drop_cold(inner.loaded_budget, reservation.place.segment());
                     }
-                    return Ok(Some(extent));
+                    let allocation = Allocation { reservation, owner, asked };
+                    return Ok(Some(Own { extent, allocation }));
                 }
                 Reserve::Load(segment) => {
                     loaded = Some(segment);
@@ -177,13 +165,18 @@ impl Transaction {
                 Reserve::Full => return Ok(None),
             }
         };
-        let extent = self.inner.ask(reserve).await?;
-        self.allocated.extend(extent);
-        Ok(extent)
+        let own = self.inner.ask(reserve).await?;
+        self.intent.allocated.extend(own);
+        Ok(own.map(|own| own.extent))
+    }
+
+    /// Whether this transaction allocated the extent.
+    pub(super) fn has_allocated(&self, extent: &Extent) -> bool {
+        self.intent.allocated.iter().any(|own| own.extent == *extent)
     }
 
     fn unreserve(&mut self, extent: &Extent) {
-        self.allocated.retain(|own| *own != *extent);
+        self.intent.allocated.retain(|own| own.extent != *extent);
         let mut core = self.inner.core();
         if let Some(reserved) = core.reserved.remove(&extent.offset) {
             core.space.unreserve(&reserved.reservation);
@@ -197,19 +190,19 @@ impl Transaction {
     /// [`Error::NotAllocated`] for a second free or a stale handle, [`Error::InvalidExtent`] for one that never was.
     pub async fn free(&mut self, extent: &Extent) -> Result<()> {
         self.inner.journal.check_alive()?;
-        if self.allocated.contains(extent) {
+        if self.has_allocated(extent) {
             self.unreserve(extent);
         } else {
             let mut committed = *extent;
-            if let Some(at) = self.resized.iter().position(|(own, _)| own == extent) {
-                let (_, resize) = self.resized.swap_remove(at);
+            if let Some(at) = self.intent.resized.iter().position(|(own, _)| own == extent) {
+                let (_, resize) = self.intent.resized.swap_remove(at);
                 committed = self.inner.undo_resize(&resize);
             }
             let release = self.inner.ask(|inner, core| inner.claim(core, &committed)).await?;
-            self.freed.push((committed, release));
+            self.intent.freed.push((committed, release));
         }
         // What was staged for it has nowhere to go.
-        self.staged.retain(|write| !(extent.offset..extent.end()).contains(&write.offset));
+        self.intent.staged.retain(|write| !(extent.offset..extent.end()).contains(&write.offset));
         self.written.retain(|written| written != extent);
         Ok(())
     }
@@ -267,7 +260,7 @@ impl Transaction {
         self.check_own_access(extent, offset, len as u64).await?;
         let start = extent.offset + offset;
         let mut bytes = self.inner.read_range(start, len).await?;
-        for write in &self.staged {
+        for write in &self.intent.staged {
             overlay_bytes(&mut bytes, start, write.offset, &write.data);
         }
         self.inner.overlay_item(extent, offset, &mut bytes);
@@ -304,21 +297,21 @@ impl Transaction {
         {
             return Ok(());
         }
-        let own = self.allocated.contains(extent) || self.resized.iter().any(|(own, _)| own == extent);
+        let own = self.has_allocated(extent) || self.intent.resized.iter().any(|(own, _)| own == extent);
         if !own && !self.written.contains(extent) {
             self.written.push(*extent);
         }
-        self.staged.push(TransactionWrite { offset, data, is_overlay: true });
+        self.intent.staged.push(TransactionWrite { offset, data, is_overlay: true });
         Ok(())
     }
 
     /// Another transaction's reservation, and what this one frees, are not there for it.
     fn check_own_view(&self, core: &Core, extent: &Extent) -> Result<()> {
         let not_allocated = |reason| Err(Error::NotAllocated { offset: extent.offset, reason });
-        if self.freed.iter().any(|(freed, _)| freed == extent) {
+        if self.intent.freed.iter().any(|(freed, _)| freed == extent) {
             return not_allocated("this transaction frees it");
         }
-        if self.inner.find_reserved(core, extent).is_some() && !self.allocated.contains(extent) {
+        if self.inner.find_reserved(core, extent).is_some() && !self.has_allocated(extent) {
             return not_allocated("another transaction has not committed it yet");
         }
         Ok(())
@@ -371,19 +364,19 @@ impl Core {
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        for (_, resize) in std::mem::take(&mut self.resized) {
+        for (_, resize) in std::mem::take(&mut self.intent.resized) {
             self.inner.undo_resize(&resize);
         }
-        if self.allocated.is_empty() && self.freed.is_empty() {
+        if self.intent.allocated.is_empty() && self.intent.freed.is_empty() {
             return;
         }
         let mut core = self.inner.core();
-        for extent in &self.allocated {
-            if let Some(reserved) = core.reserved.remove(&extent.offset) {
+        for own in &self.intent.allocated {
+            if let Some(reserved) = core.reserved.remove(&own.extent.offset) {
                 core.space.unreserve(&reserved.reservation);
             }
         }
-        for (extent, release) in &self.freed {
+        for (extent, release) in &self.intent.freed {
             core.claimed.remove(&extent.offset);
             core.unpin(&[*release], &[]);
         }

@@ -1,5 +1,7 @@
 //! Which extents exist: every handle is checked against headers, region heads and open transactions (rule 15).
 
+use std::sync::atomic::Ordering;
+
 use super::extent::{Extent, ExtentInfo};
 use super::handle::{Core, Inner, Reserved};
 use super::load::{Fault, Missing};
@@ -31,10 +33,30 @@ impl Inner {
     pub(super) fn read_header(&self, segment: u32, page: u32) -> Result<PageHeader> {
         let (leaf, offset) = self.layout().header_place(segment, page);
         let block = self.journal.read_leaf(leaf)?;
+        let header = block.get(offset as usize..).and_then(|rest| rest.first_chunk());
+        self.decode_header(segment, page, header)
+    }
+
+    /// Reads a page header, if its block is in memory.
+    fn look_at_header(&self, core: &Core, segment: u32, page: u32) -> Result<PageHeader, Fault> {
+        let (leaf, offset) = self.layout().header_place(segment, page);
+        // No more than a copy is made while others wait for the block.
+        let header = self.journal.overlay().look(BlockId::Metadata(leaf.0), |block| {
+            block.get(offset as usize..).and_then(|rest| rest.first_chunk().copied())
+        });
+        let header = header.ok_or(Fault::Missing(Missing::Leaf(leaf)))?;
+        core.cache_hits.fetch_add(1, Ordering::Relaxed);
+        Ok(self.decode_header(segment, page, header.as_ref())?)
+    }
+
+    fn decode_header(
+        &self,
+        segment: u32,
+        page: u32,
+        header: Option<&[u8; PAGE_HEADER_BYTES]>,
+    ) -> Result<PageHeader> {
         let end = self.layout().usable_range(segment).end;
-        block
-            .get(offset as usize..)
-            .and_then(|rest| rest.first_chunk::<PAGE_HEADER_BYTES>())
+        header
             .ok_or("short block")
             .and_then(PageHeader::decode)
             .and_then(|header| {
@@ -110,8 +132,7 @@ impl Inner {
         if extent.offset != page_start {
             return Err(invalid(extent, "no extent can start there"));
         }
-        self.need_leaf(self.layout().header_place(segment, page).0)?;
-        let header = self.read_header(segment, page)?;
+        let header = self.look_at_header(core, segment, page)?;
         if matches!(header.kind, HeaderKind::None | HeaderKind::SpanTail | HeaderKind::Region) {
             let bitmap = page / self.layout().pages_per_bitmap_block();
             let leaf = self.layout().bitmap_leaf(segment, bitmap.into());
@@ -144,8 +165,14 @@ impl Inner {
         let place = match header.kind {
             HeaderKind::Span => {
                 let segments = entry.and_then(|entry| entry.record.span_segments());
-                let segments = segments
-                    .ok_or_else(|| self.corrupt_header(segment, page, "a span in another segment"))?;
+                let segments = segments.ok_or_else(|| {
+                    // The record is ahead of the header when a group is being made.
+                    if entry.is_some_and(|entry| entry.in_flight > 0) {
+                        not_allocated(layout.page_offset(segment, page), "it was freed")
+                    } else {
+                        self.corrupt_header(segment, page, "a span in another segment").into()
+                    }
+                })?;
                 Place::Span { segment, segments, tail_pages: header.pages }
             }
             kind => Place::Run { segment, page, pages: header.pages, kind },
@@ -224,9 +251,7 @@ impl Inner {
         let outside = || invalid(&range, "the range is not inside one extent");
         let end = offset.checked_add(len).ok_or_else(|| invalid(&range, "the range is beyond the device"))?;
         let holds = |extent: &Extent| extent.offset <= offset && extent.end() >= end;
-        if let Some((_, reserved)) = core.reserved.range(..=offset).next_back()
-            && holds(&reserved.extent)
-        {
+        if let Some(reserved) = core.reserved.values().find(|reserved| holds(&reserved.extent)) {
             return Ok(reserved.extent);
         }
         let page_bytes = u64::from(self.layout().page_bytes());
@@ -256,8 +281,7 @@ impl Inner {
                 // The nearest header in front of it, or at it.
                 let mut start = page;
                 let header = loop {
-                    self.need_leaf(self.layout().header_place(segment, start).0)?;
-                    let header = self.read_header(segment, start)?;
+                    let header = self.look_at_header(core, segment, start)?;
                     if header.kind != HeaderKind::None {
                         break header;
                     }

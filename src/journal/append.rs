@@ -1,59 +1,168 @@
-//! Appending: a transaction's bytes go into the overlay and are noted in the open group.
+//! Appending: what the transactions of a group change goes into the overlay, and is noted for the group.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard};
 
-use rustc_hash::FxHashMap;
-use smallvec::SmallVec;
+use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::engine::{Journal, State};
-use super::marks::Marks;
-use super::outcome::Ticket;
+use super::engine::Journal;
+use super::group::{Group, Touch};
 use super::overlay::{BlockId, OverlayBlock};
-use super::ring::RingPermit;
-use crate::error::Result;
+use crate::device::Port;
 use crate::format::{GROUP_HEADER_BYTES, LeafAddress, PayloadEncoder};
 
-/// A change of part of a metadata block.
-#[derive(Clone, Debug)]
-pub enum MetadataChange {
-    /// New bytes.
-    Bytes {
-        /// Offset in the block.
-        offset: u32,
-        /// What stands there from now on.
-        bytes: SmallVec<[u8; 32]>,
-    },
-    /// A run of bits, least significant bit of each byte first.
-    Bits {
-        /// First bit in the block.
-        first: u32,
-        /// How many.
-        count: u32,
-        /// Set or cleared.
-        set: bool,
-    },
+/// Blocks of the caller as they are before a transaction, by number.
+pub type Bases = FxHashMap<u64, Arc<Vec<u8>>>;
+
+/// What was changed since the last snapshot, and by the group that is being made.
+#[derive(Debug)]
+pub(super) struct Changes {
+    /// First LSN of the group that is being made: no other has it.
+    group: u64,
+    /// Blocks that it changed, each once. What it changed of them stands in the overlay.
+    pub(super) touched: Vec<BlockId>,
+    pub(super) dirty: FxHashSet<BlockId>,
+    /// Grows with each snapshot. A block that was last noted as dirty in an earlier round is not in `dirty`; a block of a
+    /// caller whose last image is of an earlier round needs a new one.
+    pub(super) round: u64,
 }
 
-/// A change of a metadata block.
-#[derive(Clone, Debug)]
-pub struct MetadataWrite {
-    /// Which block.
-    pub leaf: LeafAddress,
-    /// What changes.
-    pub change: MetadataChange,
+impl Default for Changes {
+    fn default() -> Self {
+        // No block has an image yet.
+        Self { group: 0, touched: Vec::new(), dirty: FxHashSet::default(), round: 1 }
+    }
 }
 
-impl MetadataChange {
-    /// Changes the block, and marks what is not what it was. Whether anything is.
-    fn apply(&self, block: &mut [u8], marks: &mut Marks) -> bool {
-        match self {
-            Self::Bytes { offset, bytes } => marks.overwrite(block, *offset, bytes),
-            Self::Bits { first, count, set } => {
-                set_bits(block, *first, *count, *set);
-                marks.add(first / 8, (first + count).div_ceil(8));
-                *count > 0
+impl Changes {
+    /// Blocks that a checkpoint would have to write.
+    pub(super) fn dirty_blocks(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// Notes that a group, which ends with this LSN, changed a block; `first`: for the first time.
+    fn note(&mut self, id: BlockId, block: &mut OverlayBlock, lsn: u64, first: bool) {
+        block.lsn = lsn;
+        block.dirty = true;
+        if block.dirty_round != self.round {
+            block.dirty_round = self.round;
+            self.dirty.insert(id);
+        }
+        if first {
+            self.touched.push(id);
+        }
+    }
+
+    /// A block that was there is not there any more. Encoding the group fails for it, and the store stops.
+    fn note_missing(&mut self, id: BlockId) {
+        self.touched.push(id);
+    }
+}
+
+/// Takes what the transactions of one group change. Nobody else appends meanwhile, and no snapshot is taken.
+///
+/// Blocks that are changed must be here: metadata blocks in the overlay, those of the caller there or among the bases.
+/// Where one is not, the store stops.
+pub struct Appender<'a> {
+    journal: &'a Journal,
+    changes: &'a mut Changes,
+    last_lsn: u64,
+}
+
+impl<'a> Appender<'a> {
+    pub(super) fn new(journal: &'a Journal, changes: &'a mut Changes, group: &Group) -> Self {
+        changes.group = group.first_lsn;
+        changes.touched.clear();
+        Self { journal, changes, last_lsn: group.last_lsn() }
+    }
+
+    /// LSN of the last transaction of the group.
+    #[must_use]
+    pub fn last_lsn(&self) -> u64 {
+        self.last_lsn
+    }
+
+    /// The journal's port.
+    #[must_use]
+    pub fn port(&self) -> &Port {
+        &self.journal.port
+    }
+
+    /// Puts bytes into a metadata block.
+    pub fn bytes(&mut self, leaf: LeafAddress, offset: u32, bytes: &[u8]) {
+        self.metadata(leaf, |touch, content| touch.marks.overwrite(content, offset, bytes));
+    }
+
+    /// Sets or clears a run of bits of a metadata block, the least significant bit of each byte first.
+    pub fn bits(&mut self, leaf: LeafAddress, first: u32, count: u32, set: bool) {
+        self.metadata(leaf, |touch, content| {
+            set_bits(content, first, count, set);
+            touch.marks.add(first / 8, (first + count).div_ceil(8));
+            count > 0
+        });
+    }
+
+    /// Changes a metadata block; `change` says whether anything is not what it was.
+    fn metadata(&mut self, leaf: LeafAddress, change: impl FnOnce(&mut Touch, &mut [u8]) -> bool) {
+        let (id, lsn) = (BlockId::Metadata(leaf.0), self.last_lsn);
+        let changes = &mut *self.changes;
+        let changed = self.journal.overlay.change(id, |block| {
+            let first = block.touch.begin(changes.group);
+            let content = Arc::make_mut(&mut block.content);
+            if change(&mut block.touch, content) {
+                changes.note(id, block, lsn, first);
+            } else if first {
+                block.touch.forget();
             }
+        });
+        if changed.is_none() {
+            changes.note_missing(id);
+        }
+    }
+
+    /// Puts bytes into the caller's space, at this offset of the device. `bases` has the blocks under them as they are, for
+    /// those that are not in the overlay.
+    pub fn caller(&mut self, offset: u64, bytes: &[u8], bases: &Bases) {
+        let (journal, lsn) = (self.journal, self.last_lsn);
+        let changes = &mut *self.changes;
+        let block_bytes = u64::from(journal.layout.block_bytes());
+        let mut rest = bytes;
+        for number in blocks(offset, bytes.len(), block_bytes) {
+            let id = BlockId::Caller(number);
+            let within = offset.saturating_sub(number * block_bytes);
+            let len = usize::try_from(block_bytes - within).unwrap_or(0).min(rest.len());
+            let (part, after) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+            rest = after;
+            if !journal.overlay.contains(id)
+                && let Some(base) = bases.get(&number)
+            {
+                journal.overlay.insert_caller(id, Arc::clone(base));
+            }
+            let start = usize::try_from(within).unwrap_or(0);
+            let range = start..start + part.len();
+            let changed = journal.overlay.change(id, |block| {
+                if let Some(target) = Arc::make_mut(&mut block.content).get_mut(range.clone()) {
+                    target.copy_from_slice(part);
+                }
+                let first = block.touch.begin(changes.group);
+                block.touch.image |= block.image_round != changes.round;
+                block.image_round = changes.round;
+                let place = |at: usize| u32::try_from(at).unwrap_or(0);
+                block.touch.marks.add(place(range.start), place(range.end));
+                changes.note(id, block, lsn, first);
+            });
+            if changed.is_none() {
+                changes.note_missing(id);
+            }
+        }
+    }
+}
+
+impl Drop for Appender<'_> {
+    fn drop(&mut self) {
+        let (journal, dirty) = (self.journal, self.changes.dirty_blocks());
+        if dirty > 0 && journal.dirty_blocks.swap(dirty, Ordering::Relaxed) == 0 {
+            journal.note_dirty_since();
         }
     }
 }
@@ -78,103 +187,6 @@ fn set_bits(block: &mut [u8], first: u32, count: u32, set: bool) {
     }
 }
 
-/// A transaction as the journal sees it.
-pub struct Record<'a> {
-    /// Changes of metadata blocks, all of which are resident.
-    pub metadata: Vec<MetadataWrite>,
-    /// Journaled bytes of the caller: offset on the device, content.
-    pub caller: Vec<(u64, Vec<u8>)>,
-    /// The blocks under `caller` that were not in the overlay, as read from the device.
-    pub bases: FxHashMap<u64, Vec<u8>>,
-    /// Ring space, claimed for [`Journal::record_bound`].
-    pub permit: RingPermit<'a>,
-}
-
-/// The right to append. While it is held, nothing is appended by others and no snapshot is taken.
-pub struct Appender<'a> {
-    journal: &'a Journal,
-    state: MutexGuard<'a, State>,
-}
-
-impl Appender<'_> {
-    /// Whether a block can be changed without reading it first.
-    #[must_use]
-    pub fn is_resident(&self, id: BlockId) -> bool {
-        self.journal.overlay.contains(id)
-    }
-
-    /// Whether a block can be changed as it is: it is here, and both its slots are physically there.
-    #[must_use]
-    pub fn is_ready(&self, leaf: LeafAddress) -> bool {
-        self.journal.overlay.is_ready(leaf)
-    }
-
-    /// Applies a record to the overlay and adds it to the open group. Returns where its outcome arrives, and whether the
-    /// caller has to see to it that the group gets written ([`Journal::start_driving`]).
-    ///
-    /// All blocks must be [resident](Self::is_resident) or among the bases; where one is not, the store stops.
-    ///
-    /// # Errors
-    /// Nothing is changed when the group before cannot be closed.
-    pub fn append(mut self, record: Record<'_>) -> Result<(Ticket, bool)> {
-        let journal = self.journal;
-        let state = &mut *self.state;
-        let granule = journal.layout.ring_granule_bytes() as usize;
-        let granules = record.permit.take();
-        let max_group = usize::try_from(journal.max_transaction_bytes()).unwrap_or(usize::MAX);
-        if !state.open.is_empty() && (state.open.granules + granules) * granule > max_group {
-            journal.close_open_group(state)?;
-        }
-        let lsn = state.next_lsn;
-        state.next_lsn += 1;
-        if state.open.is_empty() {
-            state.open.first_lsn = lsn;
-            state.open.since = journal.now();
-        }
-        state.open.transactions += 1;
-        state.open.granules += granules;
-        let ticket = state.open.teller.ticket(lsn);
-
-        if state.dirty.is_empty() {
-            state.dirty_since = journal.port.clock().monotonic();
-        }
-        let mut metadata = record.metadata;
-        // Each block is looked up once. Changes of the same bytes keep their order.
-        metadata.sort_by_key(|write| write.leaf);
-        for of_one_block in metadata.chunk_by(|write, next| write.leaf == next.leaf) {
-            journal.apply_metadata(state, lsn, of_one_block);
-        }
-        let mut bases = record.bases;
-        for (offset, bytes) in &record.caller {
-            journal.apply_caller_write(state, lsn, *offset, bytes, &mut bases);
-        }
-        journal.dirty_blocks.store(state.dirty.len(), Ordering::Relaxed);
-        let must_drive = !state.driving;
-        state.driving = true;
-        Ok((ticket, must_drive))
-    }
-}
-
-impl State {
-    /// Notes that the transaction with this LSN changed a block; `first`: as the first one of its group.
-    fn note_change(&mut self, id: BlockId, block: &mut OverlayBlock, lsn: u64, first: bool) {
-        block.lsn = lsn;
-        block.dirty = true;
-        if block.dirty_round != self.round {
-            block.dirty_round = self.round;
-            self.dirty.insert(id);
-        }
-        if first {
-            self.open.touched.push(id);
-        }
-    }
-
-    /// A block that was there is not there any more. Closing the group fails for it, and the store stops.
-    fn note_missing(&mut self, id: BlockId) {
-        self.open.touched.push(id);
-    }
-}
-
 /// Numbers of the blocks under a range.
 pub(super) fn blocks(offset: u64, len: usize, block_bytes: u64) -> std::ops::Range<u64> {
     offset / block_bytes..(offset + len as u64).div_ceil(block_bytes)
@@ -194,78 +206,6 @@ impl Journal {
         let image = PayloadEncoder::update_bound(1, self.layout.block_bytes() as usize);
         let metadata = metadata_changes * PayloadEncoder::update_bound(1, 0) + metadata_bytes;
         (GROUP_HEADER_BYTES + metadata + images * image) as u64
-    }
-
-    /// Applies changes of one metadata block.
-    fn apply_metadata(&self, state: &mut State, lsn: u64, writes: &[MetadataWrite]) {
-        let Some(id) = writes.first().map(|write| BlockId::Metadata(write.leaf.0)) else { return };
-        let changed = self.overlay.change(id, |block| {
-            let first = block.touch.begin(state.open.first_lsn);
-            let content = Arc::make_mut(&mut block.content);
-            let mut differs = false;
-            for write in writes {
-                differs |= write.change.apply(content, &mut block.touch.marks);
-            }
-            if differs {
-                state.note_change(id, block, lsn, first);
-            } else if first {
-                block.touch.forget();
-            }
-        });
-        if changed.is_none() {
-            state.note_missing(id);
-        }
-    }
-
-    fn apply_caller_write(
-        &self,
-        state: &mut State,
-        lsn: u64,
-        offset: u64,
-        bytes: &[u8],
-        bases: &mut FxHashMap<u64, Vec<u8>>,
-    ) {
-        let block_bytes = u64::from(self.layout.block_bytes());
-        let mut rest = bytes;
-        for number in blocks(offset, bytes.len(), block_bytes) {
-            let id = BlockId::Caller(number);
-            let within = offset.saturating_sub(number * block_bytes);
-            let len = usize::try_from(block_bytes - within).unwrap_or(0).min(rest.len());
-            let (part, after) = rest.split_at_checked(len).unwrap_or((rest, &[]));
-            rest = after;
-            if !self.overlay.contains(id)
-                && let Some(base) = bases.remove(&number)
-            {
-                self.overlay.insert_caller(id, base);
-            }
-            let start = usize::try_from(within).unwrap_or(0);
-            let range = start..start + part.len();
-            let changed = self.overlay.change(id, |block| {
-                if let Some(target) = Arc::make_mut(&mut block.content).get_mut(range.clone()) {
-                    target.copy_from_slice(part);
-                }
-                let first = block.touch.begin(state.open.first_lsn);
-                block.touch.image |= block.image_round != state.round;
-                block.image_round = state.round;
-                let place = |at: usize| u32::try_from(at).unwrap_or(0);
-                block.touch.marks.add(place(range.start), place(range.end));
-                state.note_change(id, block, lsn, first);
-            });
-            if changed.is_none() {
-                state.note_missing(id);
-            }
-        }
-    }
-
-    /// Begins to append.
-    ///
-    /// # Errors
-    /// [`Error::Poisoned`](crate::Error::Poisoned) after a failure, [`Error::Closed`](crate::Error::Closed) after closing,
-    /// [`Error::ReadOnly`](crate::Error::ReadOnly).
-    pub fn appender(&self) -> Result<Appender<'_>> {
-        let state = self.lock(&self.state);
-        self.check_open(&state)?;
-        Ok(Appender { journal: self, state })
     }
 }
 

@@ -2,19 +2,21 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
 
-use super::engine::{Journal, State, Writer, count};
+use super::drive::FailOnPanic;
+use super::engine::{Journal, Writer, count};
 use super::overlay::BlockId;
 use super::superblocks::SuperblockPair;
 use crate::device::Purpose;
 use crate::error::{Error, Result};
 use crate::format::{LeafAddress, StoreState, Witness};
 
-/// The dirty blocks at an instant at which everything appended is, or is about to be, in durable groups.
+/// The dirty blocks at an instant at which everything in them is in durable groups.
 pub(super) struct Snapshot {
     pub(super) lsn: u64,
     pub(super) position: u64,
-    /// No LSN from here on was used when the snapshot was taken.
+    /// No LSN from here on was issued when the snapshot was taken.
     pub(super) next_lsn: u64,
     blocks: Vec<(BlockId, Arc<Vec<u8>>)>,
 }
@@ -73,10 +75,7 @@ impl Journal {
 
     fn checkpoint_locked(&self, superblocks: &mut MutexGuard<'_, SuperblockPair>) -> Result<()> {
         let start = self.now();
-        let snapshot = {
-            let mut writer = self.lock_writer();
-            self.take_snapshot(&mut writer)?
-        };
+        let snapshot = self.take_snapshot(&mut self.lock_writer())?;
         self.write_snapshot(superblocks, &snapshot)?;
         let took = self.now().saturating_sub(start);
         self.stages.checkpoint.record_time(took);
@@ -84,40 +83,18 @@ impl Journal {
         Ok(())
     }
 
-    /// Takes a snapshot and makes every group in it durable.
+    /// Takes a snapshot. A group is durable before the one who writes groups lets go, so all of it is.
     fn take_snapshot(&self, writer: &mut Writer) -> Result<Snapshot> {
-        let (groups, mut snapshot) = {
-            let mut state = self.lock(&self.state);
-            if !state.open.is_empty() {
-                self.close_open_group(&mut state).inspect_err(|error| {
-                    self.port.poison(error.clone());
-                })?;
-            }
-            let groups = std::mem::take(&mut state.closed);
-            let lsn = groups.back().map_or(writer.durable_lsn, super::group::ClosedGroup::last_lsn);
-            let snapshot = self.snapshot_dirty(&mut state, lsn).inspect_err(|error| {
-                self.port.poison(error.clone());
-            })?;
-            (groups, snapshot)
-        };
-        let mut failed = None;
-        for group in groups {
-            match &failed {
-                None => failed = self.write_group(writer, group).err(),
-                // Never issued: not committed.
-                Some(_) => group.teller.tell(self.port.check_poison()),
-            }
-        }
-        if let Some(error) = failed {
-            self.fail_waiting();
-            return Err(error);
-        }
-        snapshot.position = writer.head_position;
-        Ok(snapshot)
+        self.port.check_poison()?;
+        // Those who have joined a group have LSNs from here on, and none of them was issued.
+        let next_lsn = writer.durable_lsn + 1;
+        self.snapshot_dirty(writer, next_lsn).inspect_err(|error| {
+            self.port.poison(error.clone());
+        })
     }
 
-    pub(super) fn snapshot_dirty(&self, state: &mut State, lsn: u64) -> Result<Snapshot> {
-        let mut dirty: Vec<BlockId> = state.dirty.drain().collect();
+    pub(super) fn snapshot_dirty(&self, writer: &mut Writer, next_lsn: u64) -> Result<Snapshot> {
+        let mut dirty: Vec<BlockId> = writer.changes.dirty.drain().collect();
         dirty.sort_unstable();
         self.dirty_blocks.store(0, Ordering::Relaxed);
         let mut blocks = Vec::with_capacity(dirty.len());
@@ -125,8 +102,9 @@ impl Journal {
             let content = self.overlay.get(id).ok_or(Error::Internal("a dirty block left the overlay"))?;
             blocks.push((id, content));
         }
-        state.round += 1;
-        Ok(Snapshot { lsn, position: 0, next_lsn: state.next_lsn, blocks })
+        self.settling.store(blocks.len(), Ordering::Relaxed);
+        writer.changes.round += 1;
+        Ok(Snapshot { lsn: writer.durable_lsn, position: writer.head_position, next_lsn, blocks })
     }
 
     /// Writes a snapshot, all of whose groups are durable, and moves the tail. Poisons on failure.
@@ -172,6 +150,7 @@ impl Journal {
         let mark = self.data.mark();
         self.port.flush()?;
         self.data.flushed(mark);
+        self.wake_data_waiters();
 
         let old_tail = superblocks.current().tail_position;
         superblocks.publish(&self.port, |superblock| {
@@ -186,12 +165,21 @@ impl Journal {
         count(&self.counters.checkpointed_blocks, snapshot.blocks.len() as u64);
         self.lock(&self.tree).install(staged);
         {
-            let mut state = self.lock(&self.state);
-            for (id, _) in &snapshot.blocks {
-                self.overlay.settle(*id, snapshot.lsn);
+            let writer = self.lock_writer();
+            let mut settle = || {
+                let settled = |(id, _): &(BlockId, _)| match (*id, self.overlay.settle(*id, snapshot.lsn)) {
+                    (BlockId::Caller(number), Some(content)) => Some((number, content)),
+                    _ => None,
+                };
+                snapshot.blocks.iter().filter_map(settled).collect()
+            };
+            match self.publisher.get() {
+                Some(publisher) => publisher.hand_over(&mut settle),
+                None => drop::<Vec<_>>(settle()),
             }
-            self.evict_clean(&state);
-            state.dirty_since = self.port.clock().monotonic();
+            self.settling.store(0, Ordering::Relaxed);
+            self.evict_clean(&writer);
+            self.note_dirty_since();
         }
         let granule = u64::from(self.layout.ring_granule_bytes());
         let freed = (snapshot.position - old_tail) / granule;
@@ -230,15 +218,19 @@ impl Journal {
         Ok(())
     }
 
+    /// What is dirty from now on has not been for longer.
+    pub(super) fn note_dirty_since(&self) {
+        let nanos = u64::try_from(self.now().as_nanos()).unwrap_or(u64::MAX);
+        self.dirty_since.store(nanos, Ordering::Relaxed);
+    }
+
     /// What the maintenance thread does when it wakes: a checkpoint when the oldest changes are old enough, else the
     /// witness. In a simulation this is called by hand.
     pub fn maintain(&self) -> Result<()> {
-        let old = {
-            let state = self.lock(&self.state);
-            self.check_open(&state)?;
-            let age = self.port.clock().monotonic().saturating_sub(state.dirty_since);
-            !state.dirty.is_empty() && age >= self.options.checkpoint_age
-        };
+        self.check_open(&self.lock(&self.state))?;
+        let since = Duration::from_nanos(self.dirty_since.load(Ordering::Relaxed));
+        let age = self.now().saturating_sub(since);
+        let old = self.dirty_blocks.load(Ordering::Relaxed) > 0 && age >= self.options.checkpoint_age;
         if old || self.wants_checkpoint() { self.checkpoint() } else { self.write_witness() }
     }
 
@@ -251,13 +243,17 @@ impl Journal {
             self.shut.store(true, Ordering::Release);
         }
         self.wake.stop();
-        let closed = self.checkpoint_locked(&mut superblocks).and_then(|()| {
-            superblocks.publish(&self.port, |superblock| superblock.state = StoreState::Clean).inspect_err(
-                |error| {
-                    self.port.poison(error.clone());
-                },
-            )
-        });
+        let panicked = FailOnPanic(self);
+        // Whoever has joined a group by now is told that it is durable.
+        let closed =
+            self.write_all_waiting().and_then(|()| self.checkpoint_locked(&mut superblocks)).and_then(|()| {
+                superblocks
+                    .publish(&self.port, |superblock| superblock.state = StoreState::Clean)
+                    .inspect_err(|error| {
+                        self.port.poison(error.clone());
+                    })
+            });
+        std::mem::forget(panicked);
         self.fail_waiting();
         closed
     }

@@ -1,20 +1,22 @@
-//! Group commit without a timer: groups are closed, written and made durable; and the waits around it, for ring space and
-//! for data. Who does it stands in `drive.rs`.
+//! Group commit without a timer: transactions join a group; groups take effect, are written and made durable; and the waits
+//! around it, for ring space and for data. Who does it stands in `drive.rs`.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
 use tokio::sync::oneshot;
 
+use super::append::Appender;
 use super::data::DataWaiter;
 use super::engine::{Journal, State, Writer, count};
-use super::group::ClosedGroup;
+use super::group::{EncodedGroup, Group, encode};
+use super::outcome::Ticket;
 use super::ring::{Ring, RingPermit};
 use crate::error::{Error, Result};
 use crate::format::GroupHeader;
 
 impl Journal {
-    /// Whether something can be appended. Whoever holds the state lock can rely on it until the lock is let go.
+    /// Whether a group can be joined. Whoever holds the state lock can rely on it until the lock is let go.
     pub(super) fn check_open(&self, _state: &State) -> Result<()> {
         self.port.check_poison()?;
         if self.shut.load(Ordering::Acquire) {
@@ -28,10 +30,6 @@ impl Journal {
 
     /// Whether calls still make sense.
     pub fn check_alive(&self) -> Result<()> {
-        if self.state.is_poisoned() {
-            // Says why, and stops the store.
-            drop(self.lock(&self.state));
-        }
         self.port.check_poison()?;
         if self.shut.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
     }
@@ -78,6 +76,11 @@ impl Journal {
         self.data.is_durable(number)
     }
 
+    /// Whether every direct write that has completed is known to be durable.
+    pub fn is_all_data_durable(&self) -> bool {
+        self.data.is_durable(self.data.completed())
+    }
+
     /// Waits until a direct write is durable. Returns at once when a flush has covered it.
     pub async fn wait_data_durable(self: &Arc<Self>, number: u64) -> Result<()> {
         if self.data.is_durable(number) {
@@ -94,7 +97,8 @@ impl Journal {
             !std::mem::replace(&mut state.driving, true)
         };
         if must_drive {
-            self.start_driving().await;
+            // Others may have joined meanwhile, and count on it.
+            self.start_driving(|| false).await;
         }
         receiver.await.unwrap_or(Err(Error::Internal("a waiter for data was forgotten")))
     }
@@ -105,6 +109,14 @@ impl Journal {
         let writer = self.lock(&self.writer);
         self.writer_wanted.fetch_sub(1, Ordering::AcqRel);
         writer
+    }
+
+    /// Calls `look` while no group takes effect or is being written: after the one that is, if there is one.
+    pub fn between_groups<T>(&self, look: impl FnOnce() -> T) -> T {
+        let writer = self.lock_writer();
+        let result = look();
+        drop(writer);
+        result
     }
 
     pub(super) fn wake_data_waiters(&self) {
@@ -123,28 +135,85 @@ impl Journal {
         }
     }
 
-    /// Fixes the content of the open group and queues it.
-    pub(super) fn close_open_group(&self, state: &mut State) -> Result<()> {
-        let open = std::mem::take(&mut state.open);
-        state.closed.push_back(open.close(&self.overlay)?);
-        Ok(())
+    /// Takes a place in the group that fills, for a transaction with this claim on ring space. Returns where its outcome
+    /// arrives, and whether the caller has to see to it that the group gets written
+    /// ([`start_driving`](Self::start_driving)).
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] after a failure, [`Error::Closed`] after closing, [`Error::ReadOnly`].
+    pub fn join(&self, permit: RingPermit<'_>) -> Result<(Ticket, bool)> {
+        let mut state = self.lock(&self.state);
+        self.check_open(&state)?;
+        let granules = permit.take();
+        let max_granules = Self::max_group_bytes(&self.layout) / u64::from(self.layout.ring_granule_bytes());
+        if !state.open.is_empty() && (state.open.granules + granules) as u64 > max_granules {
+            let full = std::mem::take(&mut state.open);
+            state.full.push_back(full);
+        }
+        let lsn = state.next_lsn;
+        state.next_lsn += 1;
+        if state.open.is_empty() {
+            state.open.first_lsn = lsn;
+            state.open.since = self.now();
+        }
+        state.open.transactions += 1;
+        state.open.granules += granules;
+        let ticket = state.open.teller.ticket(lsn);
+        let must_drive = !std::mem::replace(&mut state.driving, true);
+        Ok((ticket, must_drive))
     }
 
-    /// Writes one group and makes it durable; tells everyone in it. Poisons on failure.
-    pub(super) fn write_group(&self, writer: &mut Writer, mut group: ClosedGroup) -> Result<()> {
+    /// Writes every group that waits.
+    pub(super) fn write_all_waiting(&self) -> Result<()> {
+        let mut writer = self.lock_writer();
+        loop {
+            let group = self.lock(&self.state).next_group();
+            let Some(group) = group else { return Ok(()) };
+            if let Err(error) = self.write_group(&mut writer, &group) {
+                drop(writer);
+                self.fail_waiting();
+                return Err(error);
+            }
+        }
+    }
+
+    /// Has a group take effect, and encodes it. Poisons on failure.
+    fn publish_group(&self, writer: &mut Writer, group: &Group) -> Result<EncodedGroup> {
         let start = self.now();
         self.stages.wait.record_time(start.saturating_sub(group.since));
         self.stages.transactions.record(group.transactions.into());
-        let mut encoded = match group.encode(self.layout.ring_granule_bytes()) {
+        let mut publish = || {
+            let mut appender = Appender::new(self, &mut writer.changes, group);
+            if let Some(publisher) = self.publisher.get() {
+                publisher.publish(group.transactions, &mut appender)?;
+            }
+            drop(appender);
+            let published_at = self.now();
+            self.stages.publish.record_time(published_at.saturating_sub(start));
+            let granule = self.layout.ring_granule_bytes();
+            let encoded = encode(&writer.changes.touched, &self.overlay, granule)?;
+            let spare = group.granules.checked_sub(encoded.bytes.len() / granule as usize);
+            self.space
+                .add_permits(spare.ok_or(Error::Internal("a group outgrew the ring space claimed for it"))?);
+            self.stages.encode.record_time(self.now().saturating_sub(published_at));
+            Ok(encoded)
+        };
+        publish().inspect_err(|error: &Error| {
+            // Memory is ahead of the journal for good.
+            self.port.poison(error.clone());
+        })
+    }
+
+    /// Writes one group and makes it durable; tells everyone in it. Poisons on failure.
+    pub(super) fn write_group(&self, writer: &mut Writer, group: &Group) -> Result<()> {
+        let mut encoded = match self.publish_group(writer, group) {
             Ok(encoded) => encoded,
             Err(error) => {
-                self.port.poison(error.clone());
                 // Never issued: not committed.
                 group.teller.tell(self.port.check_poison());
                 return Err(error);
             }
         };
-        self.space.add_permits(encoded.spare);
         let header = GroupHeader {
             length: encoded.length,
             transactions: group.transactions,
@@ -155,7 +224,8 @@ impl Journal {
             updates: encoded.updates,
         };
         header.seal(&self.store, &mut encoded.bytes);
-        let (encoded_at, mut written_at) = (self.now(), start);
+        let sealed_at = self.now();
+        let mut written_at = sealed_at;
         let written = Ring::new(&self.port, &self.layout)
             .write(writer.head_position, &encoded.bytes)
             .inspect(|()| written_at = self.now())
@@ -163,7 +233,8 @@ impl Journal {
         match written {
             Ok(()) => {
                 let flushed_at = self.now();
-                self.note_write(flushed_at.saturating_sub(encoded_at));
+                self.note_write(flushed_at.saturating_sub(sealed_at));
+                self.recent_transactions.store(group.transactions, Ordering::Relaxed);
                 writer.head_position += encoded.bytes.len() as u64;
                 writer.durable_lsn = group.last_lsn();
                 let counters = &self.counters;
@@ -172,20 +243,19 @@ impl Journal {
                 count(&counters.encoded_bytes, u64::from(encoded.length));
                 count(&counters.written_bytes, encoded.bytes.len() as u64);
                 counters.durable_lsn.store(writer.durable_lsn, Ordering::Relaxed);
-                if let Some(hook) = self.durable_hook.get() {
-                    hook(&self.port, writer.durable_lsn);
+                if let Some(publisher) = self.publisher.get() {
+                    publisher.durable(&self.port, writer.durable_lsn);
                 }
                 group.teller.tell(Ok(()));
                 let stages = &self.stages;
-                stages.encode.record_time(encoded_at.saturating_sub(start));
-                stages.write.record_time(written_at.saturating_sub(encoded_at));
+                stages.write.record_time(written_at.saturating_sub(sealed_at));
                 stages.flush.record_time(flushed_at.saturating_sub(written_at));
                 stages.tell.record_time(self.now().saturating_sub(flushed_at));
                 tracing::trace!(
                     transactions = group.transactions,
                     bytes = encoded.length,
-                    waited = ?start.saturating_sub(group.since),
-                    wrote = ?written_at.saturating_sub(start),
+                    waited = ?sealed_at.saturating_sub(group.since),
+                    wrote = ?written_at.saturating_sub(sealed_at),
                     flushed = ?flushed_at.saturating_sub(written_at),
                     "a group is durable"
                 );
@@ -206,18 +276,29 @@ impl Journal {
             Ok(()) => Error::Closed,
         };
         self.space.close();
-        let (open, closed, waiters) = {
+        let (open, full, waiters) = {
             let mut state = self.lock(&self.state);
             let open = std::mem::take(&mut state.open);
-            (open, std::mem::take(&mut state.closed), std::mem::take(&mut state.data_waiters))
+            (open, std::mem::take(&mut state.full), std::mem::take(&mut state.data_waiters))
         };
-        for group in closed {
+        if let Some(publisher) = self.publisher.get() {
+            publisher.abandon();
+        }
+        for group in full {
             group.teller.tell(Err(error.clone()));
         }
         open.teller.tell(Err(error.clone()));
         for waiter in waiters {
             let _ = waiter.sender.send(Err(error.clone()));
         }
+    }
+}
+
+impl State {
+    /// The group whose turn it is.
+    pub(super) fn next_group(&mut self) -> Option<Group> {
+        let open = &mut self.open;
+        self.full.pop_front().or_else(|| (!open.is_empty()).then(|| std::mem::take(open)))
     }
 }
 

@@ -2,23 +2,24 @@
 //!
 //! A committer that finds nobody writing takes the duty over. Where it is done is a matter of what a group is expected to
 //! cost, as measured at those before:
-//! - A lone committer on a device that is not slow writes its group itself, which saves it two hops between threads. As
-//!   soon as others come, a thread for blocking calls takes over, so that the runtime's threads can fill the next group.
-//! - On a slow device, or with much to write, it is that thread from the start: a thread of the runtime must not be blocked
-//!   for long.
-//! - Waking another thread takes longer than a quick device needs for the write: there the duty becomes a task of the
-//!   runtime, if that has other threads to run it.
+//! - On a device that is not slow a lone committer writes its group itself, which saves it two hops between threads.
+//! - Where there are others the duty is a task of the runtime, if that has other threads to run what else there is: waking a
+//!   thread to write, and being woken by it, takes as long as a quick device needs. Those who are told that their group is
+//!   durable run before the next one is made, on the same thread, so that they are in it.
+//! - On a slow device, or with much to write, it is a thread for blocking calls: a thread of the runtime must not be blocked
+//!   for long. So it is where the runtime has one thread, which can fill the next group meanwhile.
 //!
 //! On devices whose calls cannot block, and outside of a runtime, the committer does it all.
 //!
-//! The duty is never held by a future that is suspended: nobody may ever poll that again, and all others would wait for
-//! it.
+//! The duty is never held by a future of somebody else's that is suspended: nobody may ever poll that again, and all others
+//! would wait for it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::yield_now;
 
 use super::engine::{Journal, State, count};
 use super::maintenance::EngineThread;
@@ -34,6 +35,8 @@ const HOP: Duration = Duration::from_micros(20);
 /// The most that is written, or made durable of what was written directly, on a thread that is not for blocking calls.
 /// What is expected goes by groups of the usual size.
 const MOST_IN_LINE_BYTES: u64 = 256 << 10;
+/// A transaction claims whole blocks of the ring, and takes some tens of bytes in a group of many.
+const CLAIMED_TO_WRITTEN: u64 = 16;
 
 /// Whether the duty goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,33 +47,77 @@ enum Step {
     Done,
 }
 
+/// Where groups are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// By the committer itself.
+    Here,
+    /// By a task of the runtime.
+    Task,
+    /// On a thread for blocking calls.
+    Thread,
+}
+
 impl Journal {
     /// Has the groups that are waiting written: by whoever was told that nobody does. That is done even when this future
     /// is dropped; and when it is neither dropped nor polled again, by the next one who comes.
-    pub async fn start_driving(self: &Arc<Self>) {
+    ///
+    /// `is_settled` says whether the caller has nothing to wait for any more: then it leaves the duty to those who have.
+    pub async fn start_driving(self: &Arc<Self>, is_settled: impl Fn() -> bool) {
         let runtime = if self.port.may_block() { Handle::try_current().ok() } else { None };
-        if let Some(runtime) = &runtime
-            && self.expected_write() >= self.options.block_up_to
-        {
-            return Duty::of(self).move_to_thread(runtime);
+        let is_here = |runtime: &Handle| self.place(runtime) == Place::Here;
+        if let Some(runtime) = &runtime {
+            // Where other threads run tasks, a pause wakes them, which takes as long as a part of a flush.
+            let others_run = runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
+            if self.expected_write() >= self.options.block_up_to || others_run && !is_here(runtime) {
+                return Duty::of(self).move_on(runtime);
+            }
+            if others_run && self.may_block_once_more() {
+                if Duty::of(self).step_here(runtime) == Step::Again {
+                    // The task waits for this thread, perhaps, which is not to go on with something else first.
+                    yield_now().await;
+                }
+                return;
+            }
         }
-        // Other tasks that are ready get to join the group first.
+        // Others who are ready get to join the group first, or to do something else.
         self.lock(&self.state).driving = false;
         let pause = Pause(Some(self));
-        yield_once().await;
-        let Some(mut duty) = pause.end() else { return };
-        let Some(runtime) = runtime else { return duty.run() };
-        let quick = self.is_quick();
-        if self.may_write_here(quick) && duty.step() == Step::Done {
-            return;
+        yield_now().await;
+        if is_settled() {
+            // Somebody else did it, and whoever has joined since comes here, too.
+            return pause.give_up();
         }
-        if quick && runtime.runtime_flavor() == RuntimeFlavor::MultiThread {
-            drop(runtime.spawn(duty.run_between_tasks()));
-            // It waits for this thread, perhaps, which is not to go on with something else first.
-            yield_once().await;
-        } else {
-            duty.move_to_thread(&runtime);
+        let Some(duty) = pause.end() else { return };
+        match runtime {
+            None => duty.run(),
+            Some(runtime) if is_here(&runtime) => drop(duty.step_here(&runtime)),
+            Some(runtime) => duty.move_on(&runtime),
         }
+    }
+
+    /// For those who are about to wait for what somebody has who has joined a group, and who may never be polled again: has
+    /// the groups that are waiting written, if nobody does.
+    pub fn look_after_waiting(self: &Arc<Self>) {
+        if let Some(duty) = self.claim_duty() {
+            duty.move_anywhere();
+        }
+    }
+
+    /// The same, for a thread that has other duties.
+    pub(super) fn look_after_waiting_elsewhere(self: &Arc<Self>) {
+        if let Some(duty) = self.claim_duty() {
+            duty.move_to_own_thread();
+        }
+    }
+
+    /// Whether a lone committer may write once more without a pause: all of its groups in a row take no longer than one may.
+    fn may_block_once_more(&self) -> bool {
+        let expected = self.recent_write.load(Ordering::Relaxed);
+        let blocked = self.blocked.load(Ordering::Relaxed).saturating_add(expected);
+        let may = u128::from(blocked) <= self.options.block_up_to.as_nanos();
+        self.blocked.store(if may { blocked } else { 0 }, Ordering::Relaxed);
+        may
     }
 
     /// Takes the duty, if nobody has it and somebody waits.
@@ -84,19 +131,28 @@ impl Journal {
         Some(Duty::of(self))
     }
 
-    /// Whether a group takes less than waking somebody to write it.
-    fn is_quick(&self) -> bool {
-        self.expected_write() <= HOP.min(self.options.block_up_to)
-    }
-
-    /// Whether the next group may be written by whoever asks: it is small, and those who are in it are not kept from
-    /// filling another one meanwhile.
-    fn may_write_here(&self, quick: bool) -> bool {
-        let state = self.lock(&self.state);
-        let bytes = state.open.granules as u64 * u64::from(self.layout.ring_granule_bytes());
-        (quick || state.open.transactions <= 1)
-            && state.closed.is_empty()
-            && bytes.max(self.data.bytes_at_risk()) <= MOST_IN_LINE_BYTES
+    /// Where the next group is best written.
+    fn place(&self, runtime: &Handle) -> Place {
+        let (claimed, alone) = {
+            let state = self.lock(&self.state);
+            let granules = state.open.granules + state.full.iter().map(|group| group.granules).sum::<usize>();
+            (granules, state.full.is_empty() && state.open.transactions <= 1)
+        };
+        // Claims are for the worst case. What is written is a small part of them.
+        let bytes = claimed as u64 * u64::from(self.layout.ring_granule_bytes()) / CLAIMED_TO_WRITTEN;
+        let expected = self.expected_write();
+        let others_run = runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
+        if expected >= self.options.block_up_to || bytes.max(self.data.bytes_at_risk()) > MOST_IN_LINE_BYTES {
+            Place::Thread
+        } else if alone && self.recent_transactions.load(Ordering::Relaxed) <= 1 {
+            Place::Here
+        } else if others_run {
+            Place::Task
+        } else if expected <= HOP {
+            Place::Here
+        } else {
+            Place::Thread
+        }
     }
 
     /// What writing a group and making it durable took of late; for ever, before the first one.
@@ -133,14 +189,7 @@ impl Journal {
                 self.fail_waiting();
                 return Step::Done;
             }
-            if state.closed.is_empty()
-                && !state.open.is_empty()
-                && let Err(error) = self.close_open_group(&mut state)
-            {
-                self.port.poison(error);
-                return Step::Again;
-            }
-            let group = state.closed.pop_front();
+            let group = state.next_group();
             if group.is_none() && state.data_waiters.is_empty() {
                 state.driving = false;
                 return Step::Done;
@@ -149,7 +198,7 @@ impl Journal {
         };
         let mark = self.data.mark();
         let result = match group {
-            Some(group) => self.write_group(&mut writer, group),
+            Some(group) => self.write_group(&mut writer, &group),
             None => {
                 count(&self.counters.data_flushes, 1);
                 let start = self.now();
@@ -195,22 +244,9 @@ impl Journal {
     }
 }
 
-/// Lets other tasks of the executor run once.
-async fn yield_once() {
-    let mut yielded = false;
-    std::future::poll_fn(|context| {
-        if std::mem::replace(&mut yielded, true) {
-            return std::task::Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        std::task::Poll::Pending
-    })
-    .await;
-}
-
 impl State {
     fn has_waiters(&self) -> bool {
-        !(self.closed.is_empty() && self.open.is_empty() && self.data_waiters.is_empty())
+        !(self.full.is_empty() && self.open.is_empty() && self.data_waiters.is_empty())
     }
 }
 
@@ -221,14 +257,16 @@ impl Pause<'_> {
     fn end(mut self) -> Option<Duty> {
         self.0.take().and_then(Journal::claim_duty)
     }
+
+    fn give_up(mut self) {
+        self.0 = None;
+    }
 }
 
 impl Drop for Pause<'_> {
     fn drop(&mut self) {
-        let Some(duty) = self.0.take().and_then(Journal::claim_duty) else { return };
-        match Handle::try_current() {
-            Ok(runtime) if duty.may_block() => duty.move_to_thread(&runtime),
-            _ => duty.run(),
+        if let Some(duty) = self.0.take().and_then(Journal::claim_duty) {
+            duty.move_anywhere();
         }
     }
 }
@@ -255,23 +293,58 @@ impl Duty {
         step
     }
 
+    /// Writes one group here; if that was not all, the rest is done elsewhere.
+    fn step_here(mut self, runtime: &Handle) -> Step {
+        let step = self.step();
+        if step == Step::Again {
+            self.move_on(runtime);
+        }
+        step
+    }
+
+    /// Writes until nobody waits, on a thread of its own.
+    fn move_to_own_thread(self) {
+        // Where there is no thread to be had it is dropped, and done here.
+        let thread = std::thread::Builder::new().name("freehold-writer".to_owned());
+        drop(thread.spawn(move || self.run()));
+    }
+
+    /// Writes until nobody waits: on a thread for blocking calls, or here where there is none.
+    fn move_anywhere(self) {
+        match Handle::try_current() {
+            Ok(runtime) if self.may_block() => drop(runtime.spawn_blocking(move || self.run())),
+            _ => self.run(),
+        }
+    }
+
     /// Writes until nobody waits.
     fn run(mut self) {
         while self.step() == Step::Again {}
     }
 
-    /// The same, on a thread for blocking calls. A runtime that shuts down drops the duty undone; then it is done here.
-    fn move_to_thread(self, runtime: &Handle) {
-        drop(runtime.spawn_blocking(move || self.run()));
+    /// The same, where groups are best written now. A runtime that shuts down drops the duty undone; then it is done here.
+    fn move_on(self, runtime: &Handle) {
+        let Some(journal) = &self.0 else { return };
+        // A runtime of one thread may not be polled again.
+        let others_run = runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
+        if !others_run || journal.place(runtime) == Place::Thread {
+            drop(runtime.spawn_blocking(move || self.run()));
+        } else {
+            drop(runtime.spawn(self.run_between_tasks(runtime.clone())));
+        }
     }
 
-    /// The same, as a task among others, for as long as the device is quick.
-    async fn run_between_tasks(mut self) {
-        while self.step() == Step::Again {
-            if !self.0.as_ref().is_some_and(|journal| journal.is_quick()) {
-                return self.move_to_thread(&Handle::current());
+    /// The same, as a task among others, for as long as that is best.
+    async fn run_between_tasks(mut self, runtime: Handle) {
+        loop {
+            // Whoever was just told goes first.
+            yield_now().await;
+            if self.0.as_ref().is_some_and(|journal| journal.place(&runtime) == Place::Thread) {
+                return self.move_on(&runtime);
             }
-            yield_once().await;
+            if self.step() == Step::Done {
+                return;
+            }
         }
     }
 }

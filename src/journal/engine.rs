@@ -1,17 +1,20 @@
 //! The journal's state, and how its parts find each other.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crossbeam_utils::CachePadded;
 use rustc_hash::FxHashSet;
 use tokio::sync::Semaphore;
 
+use super::append::Changes;
 use super::data::{DataSequence, DataWaiter};
-use super::group::{ClosedGroup, OpenGroup};
+use super::group::Group;
 use super::maintenance::Wake;
 use super::overlay::{BlockId, Overlay};
+use super::publisher::Publisher;
 use super::stages::Stages;
 use super::superblocks::SuperblockPair;
 use super::tree::ChecksumTree;
@@ -26,7 +29,7 @@ pub struct JournalOptions {
     pub checkpoint_age: Duration,
     /// Metadata blocks kept in memory beyond the dirty ones.
     pub cached_blocks: usize,
-    /// The longest that a commit may be expected to block the thread that polls it.
+    /// What writing a group must be expected to take less than, to be done on a thread of the runtime.
     pub block_up_to: Duration,
 }
 
@@ -89,18 +92,13 @@ pub(super) fn count(counter: &AtomicU64, by: u64) {
     counter.fetch_add(by, Ordering::Relaxed);
 }
 
-/// What appenders change.
+/// What those who join a group change.
 pub(super) struct State {
-    pub(super) open: OpenGroup,
-    /// Full groups that wait for the device, oldest first.
-    pub(super) closed: VecDeque<ClosedGroup>,
+    /// The group that fills.
+    pub(super) open: Group,
+    /// Full groups that wait for their turn, oldest first.
+    pub(super) full: VecDeque<Group>,
     pub(super) next_lsn: u64,
-    pub(super) dirty: FxHashSet<BlockId>,
-    /// Since when something is dirty.
-    pub(super) dirty_since: Duration,
-    /// Grows with each snapshot. A block that was last noted as dirty in an earlier round is not in `dirty`; a block of a
-    /// caller whose last image is of an earlier round needs a new one.
-    pub(super) round: u64,
     pub(super) data_waiters: Vec<DataWaiter>,
     /// Somebody is writing groups and will go on until there are none.
     pub(super) driving: bool,
@@ -114,9 +112,11 @@ pub(super) struct Writer {
     pub(super) epoch: u64,
     pub(super) witnessed_lsn: u64,
     pub(super) witness_copy: usize,
+    pub(super) changes: Changes,
 }
 
 /// The journal of an open store. Shared by everyone who commits to it.
+#[repr(align(128))]
 pub struct Journal {
     pub(super) port: Arc<Port>,
     pub(super) layout: Arc<Layout>,
@@ -127,30 +127,36 @@ pub struct Journal {
     /// Held by a checkpoint from beginning to end.
     pub(super) checkpointing: Mutex<SuperblockPair>,
     pub(super) writer: Mutex<Writer>,
-    pub(super) state: Mutex<State>,
+    // What changes with each transaction has cache lines of its own.
+    pub(super) state: CachePadded<Mutex<State>>,
     /// Free granules of the ring.
-    pub(super) space: Semaphore,
+    pub(super) space: CachePadded<Semaphore>,
     /// Transactions that wait for ring space.
     pub(super) space_wanted: AtomicUsize,
     pub(super) data: DataSequence,
-    pub(super) counters: Counters,
+    pub(super) counters: CachePadded<Counters>,
     pub(super) stages: Stages,
     pub(super) wake: Arc<Wake>,
     pub(super) epoch: AtomicU64,
     /// What a group of late took to be written and durable, in nanoseconds.
     pub(super) recent_write: AtomicU64,
+    /// How long lone committers were expected to block their thread since the last pause, in nanoseconds.
+    pub(super) blocked: AtomicU64,
+    /// Transactions of the last group.
+    pub(super) recent_transactions: AtomicU32,
     /// Those who wait for their turn between two groups.
     pub(super) writer_wanted: AtomicUsize,
-    /// Length of `State::dirty`, to be looked at without the lock.
+    /// Blocks that a checkpoint would have to write, to be looked at without the writer's lock.
     pub(super) dirty_blocks: AtomicUsize,
+    /// Since when there are any, in nanoseconds of the clock.
+    pub(super) dirty_since: AtomicU64,
+    /// Blocks of the last snapshot, for as long as they are not in place.
+    pub(super) settling: AtomicUsize,
     /// Closed in order. Changes under the state lock.
     pub(super) shut: AtomicBool,
-    /// Called after each group with its last LSN, before those who wait for it are told.
-    pub(super) durable_hook: OnceLock<DurableHook>,
+    /// Who knows what transactions change.
+    pub(super) publisher: OnceLock<Arc<dyn Publisher>>,
 }
-
-/// See [`Journal::on_durable`].
-pub(super) type DurableHook = Box<dyn Fn(&Port, u64) + Send + Sync>;
 
 impl std::fmt::Debug for Journal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -229,22 +235,27 @@ impl Journal {
         let content = tree.read_leaf(&self.port, leaf)?;
         let content = self.overlay.insert_clean(id, content);
         drop(tree);
-        // Nobody relies on a clean block staying, but those who hold the state lock.
-        if let Ok(state) = self.state.try_lock() {
-            self.evict_clean(&state);
+        // The one who writes groups relies on blocks staying while it is at work.
+        if let Ok(writer) = self.writer.try_lock() {
+            self.evict_clean(&writer);
         }
         Ok(content)
     }
 
-    /// Keeps the clean blocks within their budget.
-    pub(super) fn evict_clean(&self, state: &State) {
+    /// Keeps the clean blocks within their budget. Those that somebody is about to change stay.
+    pub(super) fn evict_clean(&self, writer: &Writer) {
         // A question may need all headers and bits of a segment at once, and half of the budget goes at a time.
         let together = self.layout.header_blocks() + self.layout.bitmap_blocks() + 8;
         let least = usize::try_from(2 * together).unwrap_or(usize::MAX);
         let budget = self.options.cached_blocks.max(least);
-        let stays = state.dirty.len();
-        if self.overlay.len() > budget + stays {
-            self.overlay.evict(budget / 2 + stays);
+        let stays = writer.changes.dirty_blocks() + self.settling.load(Ordering::Relaxed);
+        if self.overlay.len() <= budget + stays {
+            return;
+        }
+        let mut evict = |spared: &FxHashSet<LeafAddress>| self.overlay.evict(budget / 2 + stays, spared);
+        match self.publisher.get() {
+            Some(publisher) => publisher.spare(&mut evict),
+            None => evict(&FxHashSet::default()),
         }
     }
 
@@ -298,12 +309,11 @@ impl Journal {
         }
     }
 
-    /// Has `hook` called with the journal's port and the last LSN of each group that became durable, before those who
-    /// wait for it are told. Only the first one given counts. It is called under the writer's lock, and must not keep
-    /// the journal or its port alive: [`Maintenance`](super::Maintenance) waits for others to let go of them.
-    pub fn on_durable(&self, hook: impl Fn(&Port, u64) + Send + Sync + 'static) {
-        // A second hook is left out, as said.
-        let _ = self.durable_hook.set(Box::new(hook));
+    /// Says who knows what transactions change. Only the first one given counts. Without one, transactions that join
+    /// change nothing.
+    pub fn set_publisher(&self, publisher: Arc<dyn Publisher>) {
+        // A second one is left out, as said.
+        let _ = self.publisher.set(publisher);
     }
 
     /// A direct write of so many bytes has completed; returns the number to wait for.

@@ -1,6 +1,5 @@
-//! The group that is filling: which bytes of which blocks it touched, and who waits for it.
+//! A group: who waits for it, which bytes of which blocks it touched, and how that is written down.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::marks::Marks;
@@ -12,7 +11,7 @@ use crate::format::{PayloadEncoder, UpdateKind, content_checksum};
 /// What a group changed of a block.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Touch {
-    /// First LSN of the group; of another group than the open one, the rest means nothing.
+    /// First LSN of the group; of another group than the one that is being made, the rest means nothing.
     group: u64,
     pub(super) marks: Marks,
     pub(super) image: bool,
@@ -36,11 +35,10 @@ impl Touch {
     }
 }
 
-/// Transactions that will become durable together.
+/// Transactions that will become durable together. What they change is with the
+/// [`Publisher`](super::publisher::Publisher) until it is their turn.
 #[derive(Default)]
-pub(super) struct OpenGroup {
-    /// Blocks that it changed, each once. What it changed of them stands in the overlay.
-    pub(super) touched: Vec<BlockId>,
+pub(super) struct Group {
     /// No other group has it.
     pub(super) first_lsn: u64,
     /// When its first transaction came.
@@ -51,24 +49,14 @@ pub(super) struct OpenGroup {
     pub(super) teller: Teller,
 }
 
-/// What becomes of one block: its content after the group, and which parts of it are new.
-struct Update {
-    kind: UpdateKind,
-    address: u64,
-    content: Arc<Vec<u8>>,
-    marks: Marks,
-}
+impl Group {
+    pub(super) fn is_empty(&self) -> bool {
+        self.transactions == 0
+    }
 
-/// A group whose content is fixed. It is encoded when it is its turn to be written, without the lock that appenders
-/// need: they change copies of the blocks that it holds.
-pub(super) struct ClosedGroup {
-    updates: Vec<Update>,
-    /// Ring space claimed by the transactions.
-    granules: usize,
-    pub(super) first_lsn: u64,
-    pub(super) since: Duration,
-    pub(super) transactions: u32,
-    pub(super) teller: Teller,
+    pub(super) fn last_lsn(&self) -> u64 {
+        self.first_lsn + u64::from(self.transactions) - 1
+    }
 }
 
 /// The bytes of a group; only place and durable mark are still to come.
@@ -78,68 +66,34 @@ pub(super) struct EncodedGroup {
     /// Header and payload.
     pub(super) length: u32,
     pub(super) updates: u32,
-    /// Granules that were claimed and are not needed.
-    pub(super) spare: usize,
 }
 
-impl ClosedGroup {
-    pub(super) fn last_lsn(&self) -> u64 {
-        self.first_lsn + u64::from(self.transactions) - 1
+/// Encodes what a group changed of the blocks that it touched, each of which is named once.
+pub(super) fn encode(touched: &[BlockId], overlay: &Overlay, granule: u32) -> Result<EncodedGroup> {
+    let gone = || Error::Internal("a touched block left the overlay");
+    let mut updates = Vec::with_capacity(touched.len());
+    for &id in touched {
+        updates.push(match id {
+            BlockId::Metadata(leaf) => (UpdateKind::Metadata, leaf, id),
+            BlockId::Caller(block) => {
+                let image = overlay.change(id, |block| block.touch.image).ok_or_else(gone)?;
+                let kind = if image { UpdateKind::CallerImage } else { UpdateKind::CallerDelta };
+                (kind, block, id)
+            }
+        });
     }
-
-    /// Encodes the content, and lets go of it.
-    pub(super) fn encode(&mut self, granule: u32) -> Result<EncodedGroup> {
-        let mut updates = std::mem::take(&mut self.updates);
-        updates.sort_unstable_by_key(|update| (update.kind, update.address));
-        let mut encoder = PayloadEncoder::default();
-        let mut ranges = Vec::new();
-        for Update { kind, address, content, marks } in updates {
-            marks.ranges_into(&mut ranges);
-            encoder.push(kind, address, &content, &ranges, content_checksum(&content));
-        }
-        let (bytes, length, updates) = encoder.finish(granule);
-        let spare = self
-            .granules
-            .checked_sub(bytes.len() / granule as usize)
-            .ok_or(Error::Internal("a group outgrew the ring space claimed for it"))?;
-        Ok(EncodedGroup { bytes, length, updates, spare })
+    updates.sort_unstable();
+    let mut encoder = PayloadEncoder::default();
+    let mut ranges = Vec::new();
+    for (kind, address, id) in updates {
+        let encoded = overlay.change(id, |block| {
+            block.touch.marks.ranges_into(&mut ranges);
+            encoder.push(kind, address, &block.content, &ranges, content_checksum(&block.content));
+        });
+        encoded.ok_or_else(gone)?;
     }
-}
-
-impl OpenGroup {
-    pub(super) fn is_empty(&self) -> bool {
-        self.transactions == 0
-    }
-
-    /// Fixes the content, from the overlay as it is now.
-    pub(super) fn close(self, overlay: &Overlay) -> Result<ClosedGroup> {
-        let mut updates = Vec::with_capacity(self.touched.len());
-        for id in self.touched {
-            let taken = overlay.change(id, |block| {
-                (Arc::clone(&block.content), std::mem::take(&mut block.touch.marks), block.touch.image)
-            });
-            let Some((content, marks, image)) = taken else {
-                // Never issued: not committed.
-                let error = Error::Internal("a touched block left the overlay");
-                self.teller.tell(Err(error.clone()));
-                return Err(error);
-            };
-            let (kind, address) = match (id, image) {
-                (BlockId::Metadata(leaf), _) => (UpdateKind::Metadata, leaf),
-                (BlockId::Caller(block), false) => (UpdateKind::CallerDelta, block),
-                (BlockId::Caller(block), true) => (UpdateKind::CallerImage, block),
-            };
-            updates.push(Update { kind, address, content, marks });
-        }
-        Ok(ClosedGroup {
-            updates,
-            granules: self.granules,
-            first_lsn: self.first_lsn,
-            since: self.since,
-            transactions: self.transactions,
-            teller: self.teller,
-        })
-    }
+    let (bytes, length, updates) = encoder.finish(granule);
+    Ok(EncodedGroup { bytes, length, updates })
 }
 
 #[cfg(test)]

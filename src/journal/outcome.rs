@@ -60,6 +60,12 @@ impl Ticket {
         self.lsn
     }
 
+    /// Whether the outcome is there.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.outcome.result.get().is_some()
+    }
+
     fn result(&self) -> Option<Result<u64>> {
         self.outcome.result.get().map(|result| result.clone().map(|()| self.lsn))
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
-use rustc_hash::FxBuildHasher;
+use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use super::group::Touch;
 use crate::format::LeafAddress;
@@ -26,7 +26,7 @@ pub enum BlockId {
 #[derive(Clone, Debug)]
 pub(super) struct OverlayBlock {
     pub(super) content: Arc<Vec<u8>>,
-    /// LSN of the last change since the last completed checkpoint; meaningless when clean.
+    /// Last LSN of the last group that changed it since the last completed checkpoint; meaningless when clean.
     pub(super) lsn: u64,
     pub(super) dirty: bool,
     /// The round between two snapshots in which the block was last noted as dirty.
@@ -35,14 +35,14 @@ pub(super) struct OverlayBlock {
     pub(super) image_round: u64,
     /// Its slots are physically there, whichever is the next to be written (rule 14).
     pub(super) prepared: bool,
-    /// What the open group has changed of it.
+    /// What the group that is being made has changed of it.
     pub(super) touch: Touch,
 }
 
 impl OverlayBlock {
-    fn new(content: Vec<u8>, dirty: bool) -> Self {
+    fn new(content: Arc<Vec<u8>>, dirty: bool) -> Self {
         Self {
-            content: Arc::new(content),
+            content,
             lsn: 0,
             dirty,
             dirty_round: 0,
@@ -53,12 +53,14 @@ impl OverlayBlock {
     }
 }
 
-/// A concurrent map of blocks. It is a container, not a snapshot: consistency comes from the journal's state lock.
+/// A concurrent map of blocks. It is a container, not a snapshot: it changes under the writer's lock, and the
+/// allocator, which publishes under a lock of its own, sees to it that readers find it whole.
 #[derive(Debug, Default)]
 pub struct Overlay {
     blocks: DashMap<BlockId, OverlayBlock, FxBuildHasher>,
     ready: ReadyBlocks,
     caller_blocks: AtomicUsize,
+    caller_drops: AtomicU64,
 }
 
 /// Some of the metadata blocks that are ready to be changed, to be asked without a lock: each block has one slot, which
@@ -109,14 +111,19 @@ impl Overlay {
         self.blocks.get(&id).map(|block| Arc::clone(&block.content))
     }
 
+    /// Looks at the content of a block, if it is here. Others who want the block wait meanwhile.
+    pub fn look<T>(&self, id: BlockId, look: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        self.blocks.get(&id).map(|block| look(&block.content))
+    }
+
     /// Whether a block is here.
     #[must_use]
     pub fn contains(&self, id: BlockId) -> bool {
         self.blocks.contains_key(&id)
     }
 
-    /// Whether a metadata block is here, and its slots are known to be physically there. Whoever holds the journal's
-    /// state lock can rely on it until the lock is let go.
+    /// Whether a metadata block is here, and its slots are known to be physically there. It stays while somebody is about
+    /// to change it; see [`Publisher::spare`](super::Publisher::spare).
     #[must_use]
     pub fn is_ready(&self, leaf: LeafAddress) -> bool {
         self.ready.contains(leaf.0)
@@ -149,6 +156,12 @@ impl Overlay {
         self.caller_blocks.load(Ordering::Acquire)
     }
 
+    /// How many blocks of the caller have been here and are not any more.
+    #[must_use]
+    pub fn caller_drops(&self) -> u64 {
+        self.caller_drops.load(Ordering::Acquire)
+    }
+
     /// Numbers of the metadata blocks that are here, in order. Walks the whole map: for checkers.
     #[must_use]
     pub fn metadata_blocks(&self) -> Vec<u64> {
@@ -167,12 +180,12 @@ impl Overlay {
 
     /// Keeps a clean metadata block, unless the block is here already; returns what is here.
     pub(super) fn insert_clean(&self, id: BlockId, content: Vec<u8>) -> Arc<Vec<u8>> {
-        let entry = self.blocks.entry(id).or_insert_with(|| OverlayBlock::new(content, false));
+        let entry = self.blocks.entry(id).or_insert_with(|| OverlayBlock::new(Arc::new(content), false));
         Arc::clone(&entry.content)
     }
 
     /// Puts a block of the caller here, as read from the device, about to be changed.
-    pub(super) fn insert_caller(&self, id: BlockId, content: Vec<u8>) {
+    pub(super) fn insert_caller(&self, id: BlockId, content: Arc<Vec<u8>>) {
         self.blocks.entry(id).or_insert_with(|| {
             self.caller_blocks.fetch_add(1, Ordering::Release);
             OverlayBlock::new(content, true)
@@ -184,29 +197,35 @@ impl Overlay {
         self.blocks.get_mut(&id).map(|mut block| change(&mut block))
     }
 
-    /// After a checkpoint: the block is in place as of `lsn`. One that changed since stays dirty.
-    pub(super) fn settle(&self, id: BlockId, lsn: u64) {
+    /// After a checkpoint: the block is in place as of `lsn`. One that changed since stays dirty. One of the caller that did
+    /// not is dropped and returned.
+    pub(super) fn settle(&self, id: BlockId, lsn: u64) -> Option<Arc<Vec<u8>>> {
         match id {
             BlockId::Metadata(_) => {
                 self.change(id, |block| block.dirty &= block.lsn > lsn);
+                None
             }
             BlockId::Caller(_) => {
-                if self.blocks.remove_if(&id, |_, block| block.lsn <= lsn).is_some() {
-                    self.caller_blocks.fetch_sub(1, Ordering::Release);
-                }
+                let (_, block) = self.blocks.remove_if(&id, |_, block| block.lsn <= lsn)?;
+                self.caller_drops.fetch_add(1, Ordering::Release);
+                self.caller_blocks.fetch_sub(1, Ordering::Release);
+                Some(block.content)
             }
         }
     }
 
-    /// Drops clean blocks until about `keep` are left in all.
-    pub(super) fn evict(&self, keep: usize) {
+    /// Drops clean blocks until about `keep` are left in all. Those that are spared stay.
+    pub(super) fn evict(&self, keep: usize, spared: &FxHashSet<LeafAddress>) {
         let mut excess = self.blocks.len().saturating_sub(keep);
         self.blocks.retain(|id, block| {
-            let goes = excess > 0 && !block.dirty;
-            excess -= usize::from(goes);
-            if goes && let BlockId::Metadata(leaf) = *id {
-                self.ready.remove(leaf);
+            let mut goes = excess > 0 && !block.dirty;
+            if let BlockId::Metadata(leaf) = *id {
+                goes &= !spared.contains(&LeafAddress(leaf));
+                if goes {
+                    self.ready.remove(leaf);
+                }
             }
+            excess -= usize::from(goes);
             !goes
         });
     }
@@ -229,7 +248,7 @@ mod tests {
         }
         assert!(leaves.iter().all(|leaf| overlay.is_ready(*leaf)));
         overlay.change(BlockId::Metadata(6), |block| block.dirty = true);
-        overlay.evict(0);
+        overlay.evict(0, &FxHashSet::from_iter([LeafAddress(7)]));
         assert_eq!(leaves.map(|leaf| overlay.is_ready(leaf)), [false, false, true]);
         // It comes back as one of which nothing is known.
         overlay.insert_clean(BlockId::Metadata(5), vec![0; 16]);

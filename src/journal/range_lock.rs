@@ -1,6 +1,6 @@
-//! Exclusive locks on ranges of the device, granted in the order of asking.
+//! Locks on ranges of the device, granted in the order of asking: shared among journaled changes, exclusive for direct writes.
 //!
-//! A direct write holds its blocks until it has really ended, even when its future was dropped, so that neither a
+//! A direct write holds its blocks for itself until it has really ended, even when its future was dropped, so that neither a
 //! journaled image of the same blocks nor a direct write of a later owner can slip under it (rules 4, 18).
 
 use std::collections::VecDeque;
@@ -25,6 +25,7 @@ struct Queue {
 struct Request {
     ticket: u64,
     ranges: Vec<Range<u64>>,
+    shared: bool,
     /// Earlier requests that are in its way.
     blockers: usize,
     /// Present while the request waits.
@@ -38,8 +39,11 @@ pub struct RangeGuard {
     ticket: u64,
 }
 
-fn conflict(a: &[Range<u64>], b: &[Range<u64>]) -> bool {
-    a.iter().any(|a| b.iter().any(|b| a.start < b.end && b.start < a.end))
+impl Request {
+    fn conflicts(&self, ranges: &[Range<u64>], shared: bool) -> bool {
+        let overlap = |a: &Range<u64>, b: &Range<u64>| a.start < b.end && b.start < a.end;
+        !(self.shared && shared) && self.ranges.iter().any(|a| ranges.iter().any(|b| overlap(a, b)))
+    }
 }
 
 fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
@@ -53,7 +57,7 @@ impl Queue {
         let at = self.requests.partition_point(|request| request.ticket < ticket);
         let Some(gone) = self.requests.remove(at) else { return };
         for request in self.requests.iter_mut().skip(at) {
-            if !conflict(&gone.ranges, &request.ranges) {
+            if !request.conflicts(&gone.ranges, gone.shared) {
                 continue;
             }
             request.blockers = request.blockers.saturating_sub(1);
@@ -70,14 +74,24 @@ impl Queue {
 impl RangeLocks {
     /// Locks all `ranges`, waiting for earlier holders and for earlier waiters.
     pub async fn lock(&self, ranges: Vec<Range<u64>>) -> RangeGuard {
+        self.acquire(ranges, false).await
+    }
+
+    /// The same, but for other shared locks, which are not in the way.
+    pub async fn share(&self, ranges: Vec<Range<u64>>) -> RangeGuard {
+        self.acquire(ranges, true).await
+    }
+
+    async fn acquire(&self, ranges: Vec<Range<u64>>, shared: bool) -> RangeGuard {
         let (guard, receiver) = {
             let mut queue = lock(&self.queue);
             let ticket = queue.next_ticket;
             queue.next_ticket += 1;
             let (sender, receiver) = oneshot::channel();
-            let blockers = queue.requests.iter().filter(|earlier| conflict(&earlier.ranges, &ranges)).count();
+            let in_the_way = |earlier: &&Request| earlier.conflicts(&ranges, shared);
+            let blockers = queue.requests.iter().filter(in_the_way).count();
             let grant = (blockers > 0).then_some(sender);
-            queue.requests.push_back(Request { ticket, ranges, blockers, grant });
+            queue.requests.push_back(Request { ticket, ranges, shared, blockers, grant });
             (RangeGuard { queue: Arc::clone(&self.queue), ticket }, (blockers > 0).then_some(receiver))
         };
         if let Some(receiver) = receiver {
@@ -116,6 +130,25 @@ mod tests {
         let second = second.now_or_never().unwrap();
         assert!(third.as_mut().now_or_never().is_none());
         drop(second);
+        assert!(third.now_or_never().is_some());
+    }
+
+    #[test]
+    fn shared_locks_share_and_wait_for_exclusive_ones_in_order() {
+        let locks = RangeLocks::default();
+        let first = locks.share(vec![0..10]).now_or_never().unwrap();
+        let second = locks.share(vec![5..15]).now_or_never().unwrap();
+        let mut alone = Box::pin(locks.lock(vec![8..9]));
+        assert!(alone.as_mut().now_or_never().is_none());
+        // It would never get its turn if others could pass it.
+        let mut third = Box::pin(locks.share(vec![0..20]));
+        assert!(third.as_mut().now_or_never().is_none());
+        drop(first);
+        assert!(alone.as_mut().now_or_never().is_none());
+        drop(second);
+        let alone = alone.now_or_never().unwrap();
+        assert!(third.as_mut().now_or_never().is_none());
+        drop(alone);
         assert!(third.now_or_never().is_some());
     }
 

@@ -10,16 +10,18 @@
 //! A crash at any of these writes leaves either the old superblock with the old journal, or the next one.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use crossbeam_utils::CachePadded;
+use rustc_hash::FxHashMap;
 use tokio::sync::Semaphore;
 
+use super::append::Changes;
 use super::checkpoint::Snapshot;
 use super::data::DataSequence;
-use super::engine::{Counters, Journal, JournalOptions, State, Writer};
-use super::group::OpenGroup;
+use super::engine::{Journal, JournalOptions, State, Writer};
+use super::group::Group;
 use super::overlay::{BlockId, Overlay};
 use super::ring::Ring;
 use super::scan::{JournalScan, ScannedGroup, scan_journal};
@@ -141,29 +143,31 @@ impl Journal {
                 witnessed_lsn: scan.last_lsn,
                 // Not over the newest one.
                 witness_copy: scan.witness_copy,
+                changes: Changes::default(),
             }),
-            state: Mutex::new(State {
-                open: OpenGroup::default(),
-                closed: VecDeque::new(),
+            state: CachePadded::new(Mutex::new(State {
+                open: Group::default(),
+                full: VecDeque::new(),
                 next_lsn,
-                dirty: FxHashSet::default(),
-                dirty_since: port.clock().monotonic(),
-                round: 1,
                 data_waiters: Vec::new(),
                 driving: false,
-            }),
-            space: Semaphore::new(Self::ring_granules(&layout)),
+            })),
+            space: Semaphore::new(Self::ring_granules(&layout)).into(),
             space_wanted: AtomicUsize::new(0),
             data: DataSequence::default(),
-            counters: Counters::default(),
+            counters: CachePadded::default(),
             stages: Stages::default(),
             wake: Arc::default(),
             epoch: AtomicU64::new(superblock.epoch),
             recent_write: AtomicU64::new(u64::MAX),
+            blocked: AtomicU64::new(0),
+            recent_transactions: AtomicU32::new(0),
             writer_wanted: AtomicUsize::new(0),
             dirty_blocks: AtomicUsize::new(0),
+            dirty_since: AtomicU64::new(0),
+            settling: AtomicUsize::new(0),
             shut: AtomicBool::new(false),
-            durable_hook: OnceLock::new(),
+            publisher: OnceLock::new(),
             port,
             layout,
         }
@@ -188,16 +192,19 @@ impl Journal {
         self.compare(&after)?;
         let proven_lsn =
             proven.last().map_or(superblocks.current().tail_lsn, |group| group.header.last_lsn());
-        self.lock(&self.writer).durable_lsn = proven_lsn;
-        let mut snapshot = self.snapshot_dirty(&mut self.lock(&self.state), proven_lsn)?;
-        snapshot.position = last.map_or(scan.end_position, |group| group.header.position);
         // LSNs may not skip forward before the new epoch begins.
-        snapshot.next_lsn = proven_lsn + 1;
+        let mut snapshot = {
+            let mut writer = self.lock(&self.writer);
+            writer.durable_lsn = proven_lsn;
+            self.snapshot_dirty(&mut writer, proven_lsn + 1)?
+        };
+        snapshot.position = last.map_or(scan.end_position, |group| group.header.position);
         if let Some(last) = last {
             after.clear();
             self.apply_group(last, &mut after, report)?;
             self.compare(&after)?;
         }
+        self.note_dirty_since();
         Ok(snapshot)
     }
 
@@ -339,7 +346,8 @@ impl Journal {
     ) -> Result<()> {
         let bad = |reason: String| Error::corrupt(Structure::JournalGroup, group.offset, reason);
         let lsn = group.header.last_lsn();
-        let mut state = self.lock(&self.state);
+        let mut writer = self.lock(&self.writer);
+        let changes = &mut writer.changes;
         for update in self.decode(group)? {
             let id = match update.kind {
                 UpdateKind::Metadata => {
@@ -354,7 +362,7 @@ impl Journal {
                         return Err(bad(format!("block {} is not the caller's", update.address)));
                     }
                     let id = BlockId::Caller(update.address);
-                    let blank = || vec![0; self.layout.block_bytes() as usize];
+                    let blank = || Arc::new(vec![0; self.layout.block_bytes() as usize]);
                     if update.kind == UpdateKind::CallerImage {
                         self.overlay.insert_caller(id, blank());
                         self.overlay.change(id, |block| Arc::make_mut(&mut block.content).fill(0));
@@ -363,12 +371,12 @@ impl Journal {
                         // come to its end. It made the block durable in place before that, and nobody wrote it since.
                         let offset = update.address * u64::from(self.layout.block_bytes());
                         let base = self.port.read_vec(offset, self.layout.block_bytes() as usize)?;
-                        self.overlay.insert_caller(id, base);
+                        self.overlay.insert_caller(id, Arc::new(base));
                     }
                     id
                 }
             };
-            let round = state.round;
+            let round = changes.round;
             let fits = self.overlay.change(id, |block| {
                 let content = Arc::make_mut(&mut block.content);
                 block.lsn = lsn;
@@ -380,8 +388,8 @@ impl Journal {
                 return Err(bad(format!("{id:?} cannot take what the journal has for it after LSN {lsn}")));
             }
             after.insert(id, After { checksum: update.checksum_after, lsn, group_offset: group.offset });
-            state.dirty.insert(id);
-            if state.dirty.len() > MAX_REPLAYED_ROUNDS * self.max_dirty_blocks() {
+            changes.dirty.insert(id);
+            if changes.dirty.len() > MAX_REPLAYED_ROUNDS * self.max_dirty_blocks() {
                 return Err(bad("more blocks than a journal is allowed to gather".to_owned()));
             }
             report.writes += update.patches.len() as u64;

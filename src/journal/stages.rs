@@ -9,6 +9,7 @@ use crate::histogram::{Histogram, Summary};
 #[derive(Debug, Default)]
 pub(super) struct Stages {
     pub(super) wait: Histogram,
+    pub(super) publish: Histogram,
     pub(super) encode: Histogram,
     pub(super) write: Histogram,
     pub(super) flush: Histogram,
@@ -19,7 +20,7 @@ pub(super) struct Stages {
 
 /// Where the time of commits goes, since the store was opened. Times are in nanoseconds.
 ///
-/// A group waits from its first transaction on until its turn comes, is encoded, written and flushed; then everyone in it
+/// A group waits from its first transaction on until its turn comes, takes effect, is encoded, written and flushed; then everyone in it
 /// is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -27,6 +28,8 @@ pub(super) struct Stages {
 pub struct CommitStages {
     /// From a group's first transaction until its turn.
     pub wait: Summary,
+    /// Taking effect in memory, all transactions of a group.
+    pub publish: Summary,
     /// Making the bytes of a group.
     pub encode: Summary,
     /// Writing them.
@@ -48,6 +51,7 @@ impl Journal {
         let stages = &self.stages;
         CommitStages {
             wait: stages.wait.summary(),
+            publish: stages.publish.summary(),
             encode: stages.encode.summary(),
             write: stages.write.summary(),
             flush: stages.flush.summary(),

@@ -24,7 +24,7 @@ mod table;
 
 pub use counters::{RoleTotals, SpaceCounters};
 pub use place::{Allocation, Place, Release, Reservation, Resize};
-pub use publish::Published;
+pub use publish::{Batch, MetadataBlocks, Published};
 pub use reserve::{Exactly, Request, Reserve, Wanted};
 pub use segment::{Content, Segment};
 pub use slab::{Region, SlabSegment};

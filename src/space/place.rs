@@ -147,6 +147,13 @@ impl Resize {
         (self.page + short, long - short)
     }
 
+    /// What it takes, before or after, whichever is more.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        let pages = self.old_pages.max(self.new_pages);
+        Place::Run { segment: self.segment, page: self.page, pages, kind: self.header.kind }
+    }
+
     /// Whether it becomes longer.
     #[must_use]
     pub const fn grows(&self) -> bool {

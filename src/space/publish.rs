@@ -13,17 +13,32 @@ use crate::format::{
     AllocatorState, HeaderKind, Layout, LeafAddress, PAGE_HEADER_BYTES, PageHeader, Role,
     SEGMENT_RECORD_BYTES, SegmentRecord,
 };
-use crate::journal::{MetadataChange, MetadataWrite};
 
-/// Bytes that a transaction changes.
+/// Where changes of metadata blocks go.
+pub trait MetadataBlocks {
+    /// From now on these bytes stand at this offset of the block.
+    fn bytes(&mut self, leaf: LeafAddress, offset: u32, bytes: &[u8]);
+    /// A run of bits is set or cleared, the least significant bit of each byte first.
+    fn bits(&mut self, leaf: LeafAddress, first: u32, count: u32, set: bool);
+}
+
+/// What a transaction changes in the caller's space.
 #[derive(Debug, Default)]
 pub struct Published {
-    /// In metadata blocks.
-    pub metadata: Vec<MetadataWrite>,
-    /// In heads of regions, which lie in the caller's space: offset on the device, content.
-    pub caller: Vec<(u64, Vec<u8>)>,
-    /// Regions that were not there before, by offset on the device. What lay there before means nothing.
-    pub fresh: Vec<Range<u64>>,
+    /// In heads of regions: offset on the device, content.
+    pub caller: SmallVec<[(u64, Vec<u8>); 2]>,
+    /// Regions that were not there before, by numbers of their blocks on the device. What lay there before means nothing.
+    pub fresh: SmallVec<[Range<u64>; 1]>,
+}
+
+/// Transactions that are published one after the other. What they change of the same records is written down once, when
+/// they are [settled](Space::settle).
+#[derive(Debug)]
+#[must_use = "records and counters follow when it is settled"]
+pub struct Batch {
+    state: AllocatorState,
+    /// Segments whose record changes. There are few.
+    changed: SmallVec<[ChangedRecord; 8]>,
 }
 
 /// A region that a transaction changes: whether the journal had it before, and which places of its head change.
@@ -33,20 +48,36 @@ struct TouchedRegion {
     places: Vec<Range<usize>>,
 }
 
-/// A record before the transaction, and how many pages of its segment are freed.
+/// A record before the batch, and how many pages of its segment are freed.
 #[derive(Debug)]
 struct ChangedRecord {
+    segment: u32,
     before: SegmentRecord,
     freed: u32,
 }
 
 /// One call of [`Space::publish`].
-#[derive(Debug, Default)]
-struct Publishing {
+struct Publishing<'a> {
+    batch: &'a mut Batch,
+    blocks: &'a mut dyn MetadataBlocks,
     out: Published,
-    /// Segments whose record changes.
-    changed: BTreeMap<u32, ChangedRecord>,
     regions: BTreeMap<(u32, u32), TouchedRegion>,
+}
+
+impl Batch {
+    /// Notes that a record changes, which was this before.
+    fn note(&mut self, segment: u32, before: SegmentRecord) {
+        if !self.changed.iter().any(|changed| changed.segment == segment) {
+            self.changed.push(ChangedRecord { segment, before, freed: 0 });
+        }
+    }
+
+    /// Notes that pages of a segment are freed, whose record changes.
+    fn note_freed(&mut self, segment: u32, pages: u32) {
+        if let Some(changed) = self.changed.iter_mut().find(|changed| changed.segment == segment) {
+            changed.freed += pages;
+        }
+    }
 }
 
 fn slack_u32(bytes: u64) -> u32 {
@@ -54,6 +85,11 @@ fn slack_u32(bytes: u64) -> u32 {
 }
 
 impl Space {
+    /// Begins to publish.
+    pub fn begin_batch(&self) -> Batch {
+        Batch { state: self.state, changed: SmallVec::new() }
+    }
+
     /// Publishes in memory, and says which bytes change on disk. The space of releases stays unavailable until
     /// [`reclaim`](Self::reclaim).
     pub fn publish(
@@ -61,10 +97,10 @@ impl Space {
         allocations: &[Allocation],
         releases: &[Release],
         resizes: &[Resize],
+        batch: &mut Batch,
+        blocks: &mut dyn MetadataBlocks,
     ) -> Published {
-        let old_state = self.state;
-        let mut work = Publishing::default();
-        work.out.metadata.reserve(4 * (allocations.len() + resizes.len() + releases.len()));
+        let mut work = Publishing { batch, blocks, out: Published::default(), regions: BTreeMap::new() };
         for allocation in allocations {
             self.publish_allocation(allocation, &mut work);
         }
@@ -77,31 +113,46 @@ impl Space {
         for ((number, region), touched) in std::mem::take(&mut work.regions) {
             self.publish_region(number, region, &touched, &mut work);
         }
-        for (&number, changed) in &work.changed {
-            self.settle_record(number, changed);
-            self.reindex(number);
-            let Some(segment) = self.segment_mut(number) else { continue };
-            segment.version = segment.version.wrapping_add(1);
-            let bytes = SmallVec::from_slice(&segment.record.encode());
-            let (leaf, offset) = self.layout().record_place(number);
-            work.out.metadata.push(MetadataWrite { leaf, change: MetadataChange::Bytes { offset, bytes } });
-        }
-        if self.state != old_state {
-            let leaf = self.layout().state_leaf();
-            let bytes = SmallVec::from_slice(&self.state.encode());
-            work.out
-                .metadata
-                .push(MetadataWrite { leaf, change: MetadataChange::Bytes { offset: 0, bytes } });
-        }
         work.out
     }
 
+    /// Ends a batch: records and counters follow from what was published. The segments whose blocks change are named; each
+    /// stays in memory, and is told from others, until it has [landed](Self::land) as often.
+    pub fn settle(&mut self, batch: Batch, blocks: &mut dyn MetadataBlocks, segments: &mut impl Extend<u32>) {
+        for changed in batch.changed {
+            let number = changed.segment;
+            self.settle_record(number, &changed);
+            segments.extend([number]);
+            self.reindex(number);
+            let (leaf, offset) = self.layout().record_place(number);
+            let Some(segment) = self.segment_mut(number) else { continue };
+            segment.version = segment.version.wrapping_add(1);
+            segment.in_flight += 1;
+            blocks.bytes(leaf, offset, &segment.record.encode());
+        }
+        if self.state != batch.state {
+            blocks.bytes(self.layout().state_leaf(), 0, &self.state.encode());
+        }
+    }
+
+    /// The blocks of a segment are what its record says they are, as far as one [batch](Self::settle) is concerned.
+    pub fn land(&mut self, number: u32) {
+        if let Some(segment) = self.segment_mut(number) {
+            segment.in_flight = segment.in_flight.saturating_sub(1);
+        }
+    }
+
     /// Changes a record. The counters follow when [it is settled](Self::settle_record).
-    fn change_record(&mut self, number: u32, work: &mut Publishing, change: impl FnOnce(&mut SegmentRecord)) {
+    fn change_record(
+        &mut self,
+        number: u32,
+        work: &mut Publishing<'_>,
+        change: impl FnOnce(&mut SegmentRecord),
+    ) {
         let Some(segment) = self.segment_mut(number) else { return };
         let before = segment.record;
         change(&mut segment.record);
-        work.changed.entry(number).or_insert(ChangedRecord { before, freed: 0 });
+        work.batch.note(number, before);
     }
 
     /// What follows from the counts of a record: role and class, and the counters.
@@ -143,7 +194,7 @@ impl Space {
         }
     }
 
-    fn publish_allocation(&mut self, allocation: &Allocation, work: &mut Publishing) {
+    fn publish_allocation(&mut self, allocation: &Allocation, work: &mut Publishing<'_>) {
         let Reservation { place, generation } = allocation.reservation;
         self.advance_frontier(place.last_segment());
         let page_bytes = u64::from(self.layout().page_bytes());
@@ -203,7 +254,14 @@ impl Space {
     }
 
     /// Pages that were reserved come into use.
-    fn publish_pages(&mut self, number: u32, page: u32, pages: u32, generation: u32, work: &mut Publishing) {
+    fn publish_pages(
+        &mut self,
+        number: u32,
+        page: u32,
+        pages: u32,
+        generation: u32,
+        work: &mut Publishing<'_>,
+    ) {
         let role = match self.segment(number).map(|segment| &segment.content) {
             Some(Content::Buddy(_)) => Role::Buddy,
             Some(Content::Slab(_)) => Role::Slab,
@@ -231,7 +289,7 @@ impl Space {
     }
 
     /// Pages in use become pending.
-    fn release_pages(&mut self, number: u32, page: u32, pages: u32, work: &mut Publishing) {
+    fn release_pages(&mut self, number: u32, page: u32, pages: u32, work: &mut Publishing<'_>) {
         let role = self.segment(number).map_or(Role::Unused, |segment| segment.record.role);
         let slab_bytes = self.slab_bytes(role, pages);
         self.change_record(number, work, |record| {
@@ -239,9 +297,7 @@ impl Space {
             record.item_bytes = record.item_bytes.saturating_sub(slab_bytes);
             record.capacity_bytes = record.capacity_bytes.saturating_sub(slab_bytes);
         });
-        if let Some(changed) = work.changed.get_mut(&number) {
-            changed.freed += pages;
-        }
+        work.batch.note_freed(number, pages);
         self.push_bits(number, page, pages, false, work);
         let bytes = u64::from(pages) * u64::from(self.layout().page_bytes());
         self.counters.count_held(Held::default(), Held { reserved: 0, pending: bytes });
@@ -251,7 +307,7 @@ impl Space {
         self.reindex(number);
     }
 
-    fn publish_release(&mut self, release: &Release, work: &mut Publishing) {
+    fn publish_release(&mut self, release: &Release, work: &mut Publishing<'_>) {
         let freed = PageHeader { generation: release.generation, ..PageHeader::default() };
         let slack = slack_u32(release.slack_bytes);
         match release.place {
@@ -281,7 +337,7 @@ impl Space {
         }
     }
 
-    fn publish_resize(&mut self, resize: &Resize, work: &mut Publishing) {
+    fn publish_resize(&mut self, resize: &Resize, work: &mut Publishing<'_>) {
         let page_bytes = u64::from(self.layout().page_bytes());
         let number = resize.segment;
         let (page, pages) = resize.difference();
@@ -309,7 +365,7 @@ impl Space {
         place: u32,
         index: u16,
         used: Option<(u16, u64)>,
-        work: &mut Publishing,
+        work: &mut Publishing<'_>,
     ) {
         let changed = self.change_region(number, place, |region| {
             let was_on_disk = region.on_disk;
@@ -349,7 +405,13 @@ impl Space {
     }
 
     /// A region comes, goes, or has other items in use.
-    fn publish_region(&mut self, number: u32, place: u32, touched: &TouchedRegion, work: &mut Publishing) {
+    fn publish_region(
+        &mut self,
+        number: u32,
+        place: u32,
+        touched: &TouchedRegion,
+        work: &mut Publishing<'_>,
+    ) {
         let (region_pages, page) = (self.layout().region_pages(), place * self.layout().region_pages());
         let offset = self.layout().page_offset(number, page);
         let region_bytes = self.layout().region_bytes();
@@ -369,7 +431,8 @@ impl Space {
                 touched.places.iter().cloned().for_each(&mut push);
             } else {
                 push(0..head.len());
-                work.out.fresh.push(offset..offset + region_bytes);
+                let block_bytes = u64::from(self.layout().block_bytes());
+                work.out.fresh.push(offset / block_bytes..(offset + region_bytes) / block_bytes);
             }
         }
         match (touched.was_on_disk, is_on_disk) {
@@ -440,25 +503,20 @@ impl Space {
         self.reindex(number);
     }
 
-    fn push_bits(&self, segment: u32, page: u32, pages: u32, set: bool, work: &mut Publishing) {
+    fn push_bits(&self, segment: u32, page: u32, pages: u32, set: bool, work: &mut Publishing<'_>) {
         let per_block = self.layout().pages_per_bitmap_block();
         let mut first = page;
         while first < page + pages {
             let count = (per_block - first % per_block).min(page + pages - first);
-            work.out.metadata.push(MetadataWrite {
-                leaf: self.layout().bitmap_leaf(segment, u64::from(first / per_block)),
-                change: MetadataChange::Bits { first: first % per_block, count, set },
-            });
+            let leaf = self.layout().bitmap_leaf(segment, u64::from(first / per_block));
+            work.blocks.bits(leaf, first % per_block, count, set);
             first += count;
         }
     }
 
-    fn push_header(&self, segment: u32, page: u32, header: &PageHeader, work: &mut Publishing) {
+    fn push_header(&self, segment: u32, page: u32, header: &PageHeader, work: &mut Publishing<'_>) {
         let (leaf, offset) = self.layout().header_place(segment, page);
-        work.out.metadata.push(MetadataWrite {
-            leaf,
-            change: MetadataChange::Bytes { offset, bytes: SmallVec::from_slice(&header.encode()) },
-        });
+        work.blocks.bytes(leaf, offset, &header.encode());
     }
 
     /// Metadata changes and bytes that allocating or freeing this, or changing its length, can cause, at most: bits,
@@ -482,15 +540,17 @@ impl Space {
         )
     }
 
-    /// Metadata blocks that allocating or freeing this, or changing its length, changes.
+    /// Calls `name` with the metadata blocks that allocating or freeing this, or changing its length, changes.
     /// Some may be named more than once.
-    pub fn push_touched_leaves(layout: &Layout, place: &Place, leaves: &mut impl Extend<LeafAddress>) {
-        leaves.extend([layout.state_leaf(), layout.record_place(place.segment()).0]);
+    pub fn for_touched_leaves(layout: &Layout, place: &Place, mut name: impl FnMut(LeafAddress)) {
+        name(layout.state_leaf());
         let mut pages = |segment: u32, page: u32, pages: u32| {
             let per_block = layout.pages_per_bitmap_block();
-            let blocks = page / per_block..=(page + pages.max(1) - 1) / per_block;
-            leaves.extend(blocks.map(|block| layout.bitmap_leaf(segment, block.into())));
-            leaves.extend([layout.header_place(segment, page).0, layout.record_place(segment).0]);
+            for block in page / per_block..=(page + pages.max(1) - 1) / per_block {
+                name(layout.bitmap_leaf(segment, block.into()));
+            }
+            name(layout.header_place(segment, page).0);
+            name(layout.record_place(segment).0);
         };
         match *place {
             Place::Run { segment, page, pages: count, .. } => pages(segment, page, count),
@@ -501,7 +561,8 @@ impl Space {
                 if tail_pages > 0 {
                     pages(segment + segments, 0, tail_pages);
                 }
-                leaves.extend([layout.header_place(segment, 0).0]);
+                name(layout.header_place(segment, 0).0);
+                name(layout.record_place(segment).0);
             }
         }
     }

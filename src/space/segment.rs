@@ -44,6 +44,8 @@ pub struct Segment {
     pub pending: Vec<(u32, u32)>,
     /// Open transactions that are going to change something here.
     pub pins: u32,
+    /// Groups, or parts of one, that changed the record, and have perhaps not changed the blocks yet.
+    pub in_flight: u32,
     /// Grows with each change of what is committed, so that a map that was read before is not taken for the present one.
     pub version: u32,
     /// When it was last used, in an order of its own.
@@ -89,7 +91,7 @@ impl Segment {
     /// Whether its inside can be dropped from memory.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.reserved_pages == 0 && self.pending.is_empty() && self.pins == 0
+        self.reserved_pages == 0 && self.pending.is_empty() && self.pins == 0 && self.in_flight == 0
     }
 
     /// Whether an item of a kind may be had from a cold segment.

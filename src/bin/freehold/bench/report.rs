@@ -126,6 +126,7 @@ impl Report {
         output.line(&format!("{:<24}  {:>12.2}", "ratio", self.ratio))?;
         for (name, times) in [
             ("group waits", &self.stages.wait),
+            ("group takes effect", &self.stages.publish),
             ("group is encoded", &self.stages.encode),
             ("group is written", &self.stages.write),
             ("group is flushed", &self.stages.flush),

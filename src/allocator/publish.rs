@@ -1,0 +1,314 @@
+//! What commits leave for the one who writes their group: each transaction takes effect in memory when it is its group's
+//! turn, and what it freed comes back when the group is durable.
+//!
+//! One core at a time does what is shared: whoever commits only puts down what is to be done.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crossbeam_utils::CachePadded;
+use rustc_hash::FxHashSet;
+use smallvec::SmallVec;
+use write_journal::TransactionWrite;
+
+use super::extent::Extent;
+use super::handle::Core;
+use crate::device::Port;
+use crate::error::{Error, Result};
+use crate::format::{AllocatorState, Layout, LeafAddress, PAGE_HEADER_BYTES, SEGMENT_RECORD_BYTES};
+use crate::journal::{Appender, Bases, Publisher, RangeGuard};
+use crate::space::{Allocation, Batch, MetadataBlocks, Place, Published, Release, Resize, Space};
+
+/// Transactions that take effect under one holding of the lock: others wait for it meanwhile.
+const TOGETHER: usize = 64;
+
+/// An extent that a transaction allocates.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Own {
+    pub(super) extent: Extent,
+    pub(super) allocation: Allocation,
+}
+
+impl Own {
+    pub(super) fn place(&self) -> Place {
+        self.allocation.reservation.place
+    }
+}
+
+/// What a transaction is going to change. All of it is checked when it joins a group, and nothing can fail any more.
+#[derive(Debug, Default)]
+pub(super) struct Intent {
+    // Most transactions have one of each: no memory of their own for that.
+    pub(super) allocated: SmallVec<[Own; 1]>,
+    pub(super) freed: SmallVec<[(Extent, Release); 1]>,
+    /// Extents that get another length: the new handle, and what changes.
+    pub(super) resized: Vec<(Extent, Resize)>,
+    pub(super) staged: Vec<TransactionWrite>,
+    /// What is under the bytes of the caller's space that change.
+    pub(super) ground: Option<Box<Ground>>,
+}
+
+/// Blocks of the caller's space that a transaction changes.
+#[derive(Debug)]
+pub(super) struct Ground {
+    /// Those under what is staged, and under heads of regions.
+    pub(super) blocks: Vec<u64>,
+    /// Those that were not in the overlay, as they are before.
+    pub(super) bases: Bases,
+    /// How often blocks had left the overlay when it was looked at.
+    pub(super) drops: u64,
+    /// Held until the bytes are in the overlay: no direct write comes between a block's image and its record.
+    pub(super) guard: RangeGuard,
+}
+
+impl Intent {
+    /// Where something changes; what grows or shrinks as a whole.
+    pub(super) fn places(&self) -> impl Iterator<Item = Place> {
+        let resized = self.resized.iter().map(|(_, resize)| Resize::place(resize));
+        let allocated = self.allocated.iter().map(Own::place);
+        allocated.chain(self.freed.iter().map(|(_, release)| release.place)).chain(resized)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.allocated.is_empty()
+            && self.freed.is_empty()
+            && self.resized.is_empty()
+            && self.staged.is_empty()
+    }
+
+    /// Whether it frees the extent that begins here, or gives it another length.
+    pub(super) fn changes(&self, offset: u64) -> bool {
+        let mut extents =
+            self.freed.iter().map(|(extent, _)| extent).chain(self.resized.iter().map(|(extent, _)| extent));
+        extents.any(|extent| extent.offset == offset)
+    }
+}
+
+/// What transactions share in memory, and what those that have joined a group are going to do to it.
+#[derive(Debug)]
+pub(super) struct Shared {
+    layout: Arc<Layout>,
+    // Those who commit are not to wait for the cache lines of those who allocate.
+    core: CachePadded<Mutex<Core>>,
+    /// In the order in which they joined. Its lock comes behind that of `core`.
+    queue: CachePadded<Mutex<VecDeque<Intent>>>,
+}
+
+impl Shared {
+    pub(super) fn new(layout: Arc<Layout>, core: Core) -> Self {
+        Self { layout, core: Mutex::new(core).into(), queue: CachePadded::default() }
+    }
+
+    pub(super) fn core(&self, port: &Port) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(|poisoned| {
+            port.poison(Error::Internal("a panic left the space half changed"));
+            poisoned.into_inner()
+        })
+    }
+
+    pub(super) fn queue(&self) -> MutexGuard<'_, VecDeque<Intent>> {
+        // Nothing that can panic half way is done under this lock.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Publisher for Shared {
+    fn publish(&self, transactions: u32, appender: &mut Appender<'_>) -> Result<()> {
+        let mut left = transactions as usize;
+        let mut changes = Changes::default();
+        while left > 0 {
+            let published = self.publish_some(left, appender.last_lsn(), appender.port(), &mut changes)?;
+            left -= published;
+            // Blocks change without the lock. What reads several of them looks whether their segment is in flight.
+            changes.apply(appender);
+        }
+        Ok(())
+    }
+
+    fn durable(&self, port: &Port, lsn: u64) {
+        self.core(port).land(lsn);
+    }
+
+    fn abandon(&self) {
+        // They may hold locks of ranges, whose drop is not to happen under the queue's.
+        let abandoned = std::mem::take(&mut *self.queue());
+        drop(abandoned);
+    }
+
+    fn spare(&self, drop_others: &mut dyn FnMut(&FxHashSet<LeafAddress>)) {
+        let queue = self.queue();
+        let mut spared = FxHashSet::default();
+        for place in queue.iter().flat_map(Intent::places) {
+            Space::for_touched_leaves(&self.layout, &place, |leaf| {
+                spared.insert(leaf);
+            });
+        }
+        drop_others(&spared);
+    }
+
+    fn hand_over(&self, settle: &mut dyn FnMut() -> Vec<(u64, Arc<Vec<u8>>)>) {
+        let mut queue = self.queue();
+        let settled: Bases = settle().into_iter().collect();
+        for ground in queue.iter_mut().filter_map(|intent| intent.ground.as_mut()) {
+            let needed =
+                ground.blocks.iter().filter_map(|block| Some((*block, Arc::clone(settled.get(block)?))));
+            ground.bases.extend(needed);
+        }
+    }
+}
+
+impl Shared {
+    /// Some of the next transactions take effect in memory; returns how many.
+    fn publish_some(&self, most: usize, lsn: u64, port: &Port, changes: &mut Changes) -> Result<usize> {
+        let mut core = self.core(port);
+        let core = &mut *core;
+        let mut queue = self.queue();
+        let count = most.min(TOGETHER).min(queue.len());
+        if count == 0 {
+            port.check_poison()?;
+            return Err(Error::Internal("a transaction that joined a group is gone"));
+        }
+        changes.intents.extend(queue.drain(..count));
+        drop(queue);
+        core.in_flight.lsn = lsn;
+        let mut batch = core.space.begin_batch();
+        for intent in &mut changes.intents {
+            let published = core.take_effect(intent, &mut batch, &mut changes.metadata);
+            changes.published.push(published);
+        }
+        core.space.settle(batch, &mut changes.metadata, &mut core.in_flight.segments);
+        Ok(count)
+    }
+}
+
+/// What some transactions change on disk.
+#[derive(Default)]
+struct Changes {
+    metadata: Vec<MetadataChange>,
+    intents: Vec<Intent>,
+    /// Of each of them.
+    published: Vec<Published>,
+}
+
+/// A change of a metadata block.
+enum MetadataChange {
+    Bytes { leaf: LeafAddress, offset: u32, len: u32, bytes: [u8; MOST_BYTES] },
+    Bits { leaf: LeafAddress, first: u32, count: u32, set: bool },
+}
+
+/// Nothing that is changed at once is longer.
+const MOST_BYTES: usize = SEGMENT_RECORD_BYTES;
+const _: () = assert!(PAGE_HEADER_BYTES <= MOST_BYTES && AllocatorState::ENCODED_BYTES <= MOST_BYTES);
+
+impl MetadataBlocks for Vec<MetadataChange> {
+    fn bytes(&mut self, leaf: LeafAddress, offset: u32, bytes: &[u8]) {
+        let mut copy = [0; MOST_BYTES];
+        copy.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        let len = u32::try_from(bytes.len().min(MOST_BYTES)).unwrap_or(0);
+        self.push(MetadataChange::Bytes { leaf, offset, len, bytes: copy });
+    }
+
+    fn bits(&mut self, leaf: LeafAddress, first: u32, count: u32, set: bool) {
+        self.push(MetadataChange::Bits { leaf, first, count, set });
+    }
+}
+
+impl Changes {
+    /// Hands everything over.
+    fn apply(&mut self, appender: &mut Appender<'_>) {
+        for change in self.metadata.drain(..) {
+            match change {
+                MetadataChange::Bytes { leaf, offset, len, bytes } => {
+                    appender.bytes(leaf, offset, bytes.get(..len as usize).unwrap_or(&bytes));
+                }
+                MetadataChange::Bits { leaf, first, count, set } => appender.bits(leaf, first, count, set),
+            }
+        }
+        for (intent, published) in self.intents.drain(..).zip(self.published.drain(..)) {
+            let Some(ground) = intent.ground else { continue };
+            let Ground { mut bases, guard, .. } = *ground;
+            // What lay in a region before it was one means nothing: zeros take no room in the journal.
+            for block in published.fresh.into_iter().flatten() {
+                bases.entry(block).and_modify(|base| Arc::make_mut(base).fill(0));
+            }
+            // The heads first: what the caller wrote never overlaps them.
+            for (offset, bytes) in &published.caller {
+                appender.caller(*offset, bytes, &bases);
+            }
+            for write in &intent.staged {
+                appender.caller(write.offset, &write.data, &bases);
+            }
+            drop(guard);
+        }
+    }
+}
+
+/// What the transactions of a group did that is not durable yet.
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    /// The last of them.
+    pub(super) lsn: u64,
+    /// What they freed. It is handed out again when that is durable (rule 3).
+    releases: Vec<Release>,
+    resizes: Vec<Resize>,
+    /// Offsets of extents that they allocated, and of those that they freed or gave another length: until these are in the
+    /// blocks, others see them as before.
+    allocated: Vec<u64>,
+    claimed: Vec<u64>,
+    /// Whose blocks change; some more than once.
+    segments: Vec<u32>,
+}
+
+impl InFlight {
+    /// Whether the group frees the extent that begins here, or gives it another length.
+    pub(super) fn changes(&self, offset: u64) -> bool {
+        self.claimed.contains(&offset)
+    }
+}
+
+impl Core {
+    /// One transaction takes effect.
+    fn take_effect(
+        &mut self,
+        intent: &mut Intent,
+        batch: &mut Batch,
+        blocks: &mut dyn MetadataBlocks,
+    ) -> Published {
+        let in_flight = &mut self.in_flight;
+        in_flight.allocated.extend(intent.allocated.iter().map(|own| own.extent.offset));
+        in_flight.claimed.extend(intent.freed.iter().map(|(extent, _)| extent.offset));
+        in_flight.claimed.extend(intent.resized.iter().map(|(extent, _)| extent.offset));
+        let allocations: SmallVec<[Allocation; 1]> =
+            intent.allocated.iter().map(|own| own.allocation).collect();
+        let releases: SmallVec<[Release; 1]> = intent.freed.iter().map(|(_, release)| *release).collect();
+        let resizes: Vec<Resize> = intent.resized.iter().map(|(_, resize)| *resize).collect();
+        let published = self.space.publish(&allocations, &releases, &resizes, batch, blocks);
+        self.unpin(&releases, &resizes);
+        self.in_flight.releases.extend(releases);
+        self.in_flight.resizes.extend(resizes);
+        published
+    }
+
+    /// What took effect up to this LSN is durable.
+    pub(super) fn land(&mut self, lsn: u64) {
+        if self.in_flight.lsn > lsn {
+            return;
+        }
+        let Self { in_flight, space, .. } = self;
+        space.reclaim(&in_flight.releases, &in_flight.resizes);
+        for offset in in_flight.allocated.drain(..) {
+            self.reserved.remove(&offset);
+        }
+        for offset in in_flight.claimed.drain(..) {
+            self.claimed.remove(&offset);
+            if !self.resized.is_empty() {
+                self.resized.remove(&offset);
+            }
+        }
+        for segment in in_flight.segments.drain(..) {
+            space.land(segment);
+        }
+        in_flight.releases.clear();
+        in_flight.resizes.clear();
+    }
+}
