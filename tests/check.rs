@@ -137,7 +137,7 @@ async fn sabotage(path: &Path, extents: &[Extent], close: bool, act: fn(&mut Tar
     journal.set_publisher(Arc::new(Sabotage(writes)));
     let (ticket, must_drive) = journal.join(permit).unwrap();
     if must_drive {
-        journal.start_driving(|| false).await;
+        journal.start_driving(None).await;
     }
     ticket.await.unwrap();
     if close {

@@ -3,11 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use freehold::device::MemoryDevice;
+use freehold::device::{Device, DeviceGeometry, MemoryDevice, Purpose};
 use freehold::{AllocRequest, Allocator, Error, Extent, ExtentInfo, FormatOptions, OpenOptions};
 use futures_util::future::join_all;
 use futures_util::{FutureExt, TryStreamExt};
@@ -137,6 +137,62 @@ async fn an_item_that_is_being_committed_is_what_was_written() {
     assert_eq!(store.read_at(&item, 0, 64).await.unwrap(), [7; 64]);
     commit.await.unwrap();
     assert_eq!(store.read_at(&item, 0, 64).await.unwrap(), [7; 64]);
+}
+
+/// A device on which something else happens while it reads.
+struct Slow {
+    device: MemoryDevice,
+    on_read: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl std::fmt::Debug for Slow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.device.fmt(f)
+    }
+}
+
+impl Device for Slow {
+    fn geometry(&self) -> DeviceGeometry {
+        self.device.geometry()
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
+        self.device.read_at(offset, buf)?;
+        let call = self.on_read.lock().unwrap().take();
+        call.into_iter().for_each(|call| call());
+        Ok(())
+    }
+    fn write_at(&self, offset: u64, data: &[u8], purpose: Purpose) -> std::io::Result<()> {
+        self.device.write_at(offset, data, purpose)
+    }
+    fn flush(&self) -> std::io::Result<()> {
+        self.device.flush()
+    }
+    fn discard(&self, offset: u64, len: u64) -> std::io::Result<()> {
+        self.device.discard(offset, len)
+    }
+    fn preallocate(&self, offset: u64, len: u64) -> std::io::Result<()> {
+        self.device.preallocate(offset, len)
+    }
+    fn may_block(&self) -> bool {
+        false
+    }
+}
+
+#[tokio::test]
+async fn an_item_is_what_was_written_when_its_commit_ends_while_it_is_read() {
+    let device = Arc::new(Slow { device: MemoryDevice::zeroed(16 << 20), on_read: Mutex::default() });
+    FormatOptions::new().page_bytes(4096).format_device(Arc::clone(&device) as _).await.unwrap();
+    let store = OpenOptions::new().open_device(Arc::clone(&device) as _).await.unwrap().0;
+    let mut transaction = store.begin();
+    let item = transaction.alloc(64).await.unwrap();
+    store.write_at(&item, 0, &[7; 64]).await.unwrap();
+    let mut commit = Box::pin(transaction.commit());
+    assert!(commit.as_mut().now_or_never().is_none());
+    *device.on_read.lock().unwrap() = Some(Box::new(move || {
+        commit.as_mut().now_or_never().expect("nobody else is at it").unwrap();
+    }));
+    assert_eq!(store.read_at(&item, 0, 64).await.unwrap(), [7; 64]);
+    assert!(device.on_read.lock().unwrap().is_none(), "the device was read");
 }
 
 #[tokio::test]

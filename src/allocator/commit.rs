@@ -63,7 +63,7 @@ impl Transaction {
             },
         };
         if must_drive {
-            self.inner.journal.start_driving(|| ticket.is_told()).await;
+            self.inner.journal.start_driving(Some(&ticket)).await;
         }
         Ok(Committed { lsn: ticket.await? })
     }
@@ -96,7 +96,7 @@ impl Transaction {
             return Ok(None);
         }
         if journal.is_overlay_full() {
-            inner.offload(|inner| inner.journal.checkpoint()).await?;
+            inner.offload(|inner| inner.journal.checkpoint_if_full()).await?;
         }
         let ranges: Vec<_> =
             plan.ranges.iter().map(|&(offset, len)| inner.block_range(offset, len)).collect();
@@ -104,8 +104,6 @@ impl Transaction {
         if !ranges.is_empty() {
             guard = Some(inner.wait_in_line(inner.locks.share(ranges)).await);
         }
-        // Those who queue up for the same blocks hold no space of the ring meanwhile.
-        let mut permit = inner.wait_in_line(journal.claim_space(plan.needed)).await?;
         if let Some(guard) = guard {
             let ground = Ground { blocks: plan.blocks, bases: Bases::default(), drops: 0, guard };
             self.intent.ground = Some(Box::new(ground));
@@ -113,10 +111,11 @@ impl Transaction {
         for _ in 0..MAX_ATTEMPTS {
             self.read_bases().await?;
             self.warm().await?;
+            // Those who wait for anything else hold no space of the ring meanwhile.
+            let permit = inner.wait_in_line(journal.claim_space(plan.needed)).await?;
             if let Some(joined) = inner.join(&mut self.intent, &self.written, permit)? {
                 return Ok(Some(joined));
             }
-            permit = inner.wait_in_line(journal.claim_space(plan.needed)).await?;
         }
         Err(Error::Internal("metadata blocks are dropped from memory as soon as they are read"))
     }

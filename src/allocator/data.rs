@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::extent::{Extent, ExtentInfo};
-use super::handle::{Allocator, Inner};
+use super::handle::{Allocator, Core, Inner};
 use crate::device::{read_through, write_through};
 use crate::error::{Error, Result};
 
@@ -60,9 +60,16 @@ impl Allocator {
     /// valid; I/O errors, which concern this call only.
     pub async fn read_at(&self, extent: &Extent, offset: u64, len: usize) -> Result<Vec<u8>> {
         self.inner.journal.check_alive()?;
-        self.inner.ask(|inner, core| inner.check_access(core, extent, offset, len as u64)).await?;
+        // What is not in the journal is looked at first, then what is, then the device: what moves on meanwhile is seen.
+        let question = |inner: &Inner, core: &mut Core| {
+            inner.check_access(core, extent, offset, len as u64)?;
+            Ok(inner.uncommitted_writes(core, extent))
+        };
+        let uncommitted = self.inner.ask(question).await?;
         let mut bytes = self.inner.read_range(extent.offset + offset, len).await?;
-        self.inner.overlay_item(extent, offset, &mut bytes);
+        for (start, content) in &uncommitted {
+            overlay_bytes(&mut bytes, extent.offset + offset, *start, content);
+        }
         Ok(bytes)
     }
 
@@ -178,16 +185,10 @@ impl Inner {
         Ok(true)
     }
 
-    /// Puts what was written into an item that is not committed over bytes read from `offset` within it.
-    pub(super) fn overlay_item(&self, extent: &Extent, offset: u64, bytes: &mut [u8]) {
-        if !self.is_item(extent) {
-            return;
-        }
-        if let Some(reserved) = self.find_reserved(&self.core(), extent) {
-            for (start, content) in &reserved.writes {
-                overlay_bytes(bytes, extent.offset + offset, *start, content);
-            }
-        }
+    /// What was written into an item that is not committed.
+    pub(super) fn uncommitted_writes(&self, core: &Core, extent: &Extent) -> Vec<(u64, Vec<u8>)> {
+        let reserved = if self.is_item(extent) { self.find_reserved(core, extent) } else { None };
+        reserved.map(|reserved| reserved.writes.clone()).unwrap_or_default()
     }
 
     /// The whole blocks under a range, for locking.

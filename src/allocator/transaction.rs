@@ -263,7 +263,9 @@ impl Transaction {
         for write in &self.intent.staged {
             overlay_bytes(&mut bytes, start, write.offset, &write.data);
         }
-        self.inner.overlay_item(extent, offset, &mut bytes);
+        for (start, content) in &self.inner.uncommitted_writes(&self.inner.core(), extent) {
+            overlay_bytes(&mut bytes, extent.offset + offset, *start, content);
+        }
         Ok(bytes)
     }
 

@@ -32,6 +32,16 @@ impl Journal {
         self.checkpoint_locked(&mut superblocks)
     }
 
+    /// Like [`checkpoint`](Self::checkpoint), if the overlay is full. Of many who find it full one does it for all.
+    pub fn checkpoint_if_full(&self) -> Result<()> {
+        let mut superblocks = self.lock(&self.checkpointing);
+        if !self.is_overlay_full() {
+            return Ok(());
+        }
+        self.check_open(&self.lock(&self.state))?;
+        self.checkpoint_locked(&mut superblocks)
+    }
+
     /// Like [`checkpoint`](Self::checkpoint), unless the journal holds nothing of this range any more.
     pub fn checkpoint_range(&self, offset: u64, len: u64) -> Result<()> {
         let mut superblocks = self.lock(&self.checkpointing);

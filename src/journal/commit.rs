@@ -98,7 +98,7 @@ impl Journal {
         };
         if must_drive {
             // Others may have joined meanwhile, and count on it.
-            self.start_driving(|| false).await;
+            self.start_driving(None).await;
         }
         receiver.await.unwrap_or(Err(Error::Internal("a waiter for data was forgotten")))
     }

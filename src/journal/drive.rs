@@ -14,15 +14,17 @@
 //! The duty is never held by a future of somebody else's that is suspended: nobody may ever poll that again, and all others
 //! would wait for it.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::yield_now;
 
 use super::engine::{Journal, State, count};
 use super::maintenance::EngineThread;
+use super::outcome::Ticket;
 use crate::error::Error;
 
 /// How long a writer waits for somebody who wants a turn to take it: at most a millisecond in all.
@@ -62,20 +64,24 @@ impl Journal {
     /// Has the groups that are waiting written: by whoever was told that nobody does. That is done even when this future
     /// is dropped; and when it is neither dropped nor polled again, by the next one who comes.
     ///
-    /// `is_settled` says whether the caller has nothing to wait for any more: then it leaves the duty to those who have.
-    pub async fn start_driving(self: &Arc<Self>, is_settled: impl Fn() -> bool) {
+    /// A caller whose transaction, with this ticket, was told meanwhile leaves the duty to those who still wait.
+    pub async fn start_driving(self: &Arc<Self>, ticket: Option<&Ticket>) {
         let runtime = if self.port.may_block() { Handle::try_current().ok() } else { None };
         let is_here = |runtime: &Handle| self.place(runtime) == Place::Here;
         if let Some(runtime) = &runtime {
-            // Where other threads run tasks, a pause wakes them, which takes as long as a part of a flush.
+            // Where other threads run tasks, a pause wakes them, which takes as long as a part of a flush. So there is none,
+            // but now and then the group is left to another thread, for this one to look at what else there is.
             let others_run = runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
             if self.expected_write() >= self.options.block_up_to || others_run && !is_here(runtime) {
                 return Duty::of(self).move_on(runtime);
             }
-            if others_run && self.may_block_once_more() {
+            if others_run && !self.may_block_once_more() {
+                return Duty::of(self).move_anywhere();
+            }
+            if others_run {
                 if Duty::of(self).step_here(runtime) == Step::Again {
                     // The task waits for this thread, perhaps, which is not to go on with something else first.
-                    yield_now().await;
+                    yield_once().await;
                 }
                 return;
             }
@@ -83,8 +89,8 @@ impl Journal {
         // Others who are ready get to join the group first, or to do something else.
         self.lock(&self.state).driving = false;
         let pause = Pause(Some(self));
-        yield_now().await;
-        if is_settled() {
+        yield_once().await;
+        if ticket.is_some_and(Ticket::is_told) {
             // Somebody else did it, and whoever has joined since comes here, too.
             return pause.give_up();
         }
@@ -111,7 +117,7 @@ impl Journal {
         }
     }
 
-    /// Whether a lone committer may write once more without a pause: all of its groups in a row take no longer than one may.
+    /// Whether a lone committer may write once more itself: all of its groups in a row take no longer than one may.
     fn may_block_once_more(&self) -> bool {
         let expected = self.recent_write.load(Ordering::Relaxed);
         let blocked = self.blocked.load(Ordering::Relaxed).saturating_add(expected);
@@ -244,6 +250,19 @@ impl Journal {
     }
 }
 
+/// Lets other tasks that are ready run once, on any executor.
+async fn yield_once() {
+    let mut yielded = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 impl State {
     fn has_waiters(&self) -> bool {
         !(self.full.is_empty() && self.open.is_empty() && self.data_waiters.is_empty())
@@ -338,7 +357,7 @@ impl Duty {
     async fn run_between_tasks(mut self, runtime: Handle) {
         loop {
             // Whoever was just told goes first.
-            yield_now().await;
+            yield_once().await;
             if self.0.as_ref().is_some_and(|journal| journal.place(&runtime) == Place::Thread) {
                 return self.move_on(&runtime);
             }
