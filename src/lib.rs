@@ -19,6 +19,7 @@ pub mod histogram;
 pub mod inspect;
 pub mod journal;
 pub mod media;
+pub mod placement;
 pub mod space;
 
 pub use allocator::{

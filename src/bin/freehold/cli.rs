@@ -46,6 +46,8 @@ enum Command {
     Exec(crate::exec::ExecArgs),
     /// Measure durable transactions on a disk, beside the least that they could cost there.
     Bench(crate::bench::BenchArgs),
+    /// Decide which free areas of several sources to take for a request, both given as JSON. Touches no device.
+    Place(crate::place::PlaceArgs),
 }
 
 /// The store, and how to report on it.
@@ -70,6 +72,7 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> Exit {
         Command::Map(args) => (Output::new(false), args.device.clone()),
         Command::Exec(args) => (Output::new(false), args.device.clone()),
         Command::Bench(args) => (Output::new(args.json), args.dir.clone()),
+        Command::Place(args) => (Output::new(true), args.file.clone().unwrap_or_default()),
         Command::Info(target)
         | Command::Check(target)
         | Command::Journal(target)
@@ -109,6 +112,7 @@ fn dispatch(command: &Command, output: &mut Output) -> Result<Exit, Failure> {
         Command::List(target) => crate::list::run(target, &runtime, output),
         Command::Exec(args) => crate::exec::run(args, &runtime, output),
         Command::Bench(args) => crate::bench::run(args, &interrupt, output),
+        Command::Place(args) => crate::place::run(args, output),
     }
 }
 

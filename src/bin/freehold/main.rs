@@ -13,6 +13,7 @@ mod journal;
 mod list;
 mod map;
 mod output;
+mod place;
 mod progress;
 mod replay;
 mod size;

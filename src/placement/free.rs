@@ -1,0 +1,138 @@
+//! The free areas of one source while something is placed on it.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use super::Area;
+
+/// With fewer areas than this, looking at all of them is quicker than keeping them in order.
+const SCANNED_AREAS: usize = 32;
+/// After so many looks at all areas, they are put in order of their lengths.
+const SCANS: u32 = 8;
+
+/// Free areas in ascending order, none touching another. The caller's list is not copied before something is taken.
+#[derive(Clone, Debug)]
+pub(super) struct Free<'a> {
+    /// Areas that are used up stay in the list, empty.
+    areas: Cow<'a, [Area]>,
+    /// By length, then by start; made when it pays.
+    by_length: Option<BTreeSet<(u64, u64)>>,
+    scans: u32,
+    largest: Option<Area>,
+    units: u64,
+}
+
+impl<'a> Free<'a> {
+    /// `areas` must be ascending, not empty, and not touching each other; their units must fit 64 bits.
+    pub(super) fn new(areas: Cow<'a, [Area]>) -> Self {
+        let units = areas.iter().map(|area| area.units()).sum();
+        let mut free = Self { areas, by_length: None, scans: 0, largest: None, units };
+        free.largest = free.find_largest();
+        free
+    }
+
+    /// Free units in all.
+    pub(super) fn units(&self) -> u64 {
+        self.units
+    }
+
+    /// The longest area, the first of those.
+    pub(super) fn largest(&self) -> Option<Area> {
+        self.largest
+    }
+
+    /// The areas that are left, in ascending order.
+    pub(super) fn areas(&self) -> impl Iterator<Item = Area> + Clone {
+        self.areas.iter().copied().filter(|area| area.start < area.end)
+    }
+
+    fn find_largest(&self) -> Option<Area> {
+        if let Some(index) = &self.by_length {
+            let &(units, _) = index.last()?;
+            return index.range((units, 0)..).next().map(|&(units, start)| Area::new(start, start + units));
+        }
+        // The first of equals.
+        let longest = self.areas.iter().map(|area| area.units()).max().filter(|&units| units > 0)?;
+        self.areas.iter().copied().find(|area| area.units() == longest)
+    }
+
+    /// The shortest area of at least so many units, the first of those.
+    pub(super) fn smallest_holding(&mut self, units: u64) -> Option<Area> {
+        self.largest.filter(|largest| largest.units() >= units)?;
+        self.scanned();
+        if let Some(index) = &self.by_length {
+            return index.range((units, 0)..).next().map(|&(units, start)| Area::new(start, start + units));
+        }
+        let mut best: Option<Area> = None;
+        for &area in self.areas.iter() {
+            if area.units() >= units && best.is_none_or(|best| area.units() < best.units()) {
+                best = Some(area);
+            }
+        }
+        best
+    }
+
+    /// The area that begins with this unit.
+    pub(super) fn starting_at(&self, start: u64) -> Option<Area> {
+        let at = self.areas.partition_point(|area| area.end <= start);
+        self.areas.get(at).copied().filter(|area| area.start == start)
+    }
+
+    /// Takes units from the low end of the area that begins with `start`; fewer if it has not so many.
+    pub(super) fn take(&mut self, start: u64, units: u64) -> u64 {
+        let at = self.areas.partition_point(|area| area.end <= start);
+        let Some(area) = self.areas.to_mut().get_mut(at).filter(|area| area.start == start) else {
+            return 0;
+        };
+        let before = *area;
+        let taken = units.min(before.units());
+        area.start += taken;
+        let rest = area.units();
+        self.units -= taken;
+        if let Some(index) = &mut self.by_length {
+            index.remove(&(before.units(), start));
+            if rest > 0 {
+                index.insert((rest, start + taken));
+            }
+        }
+        if self.largest == Some(before) {
+            self.scanned();
+            self.largest = self.find_largest();
+        }
+        taken
+    }
+
+    /// Undoes the last [`Self::take`] of so many units from this start that was not undone.
+    pub(super) fn give_back(&mut self, start: u64, units: u64) {
+        let taken_to = start + units;
+        // An area that was used up is found too: its end is where it was.
+        let at = self.areas.partition_point(|area| area.end < taken_to);
+        let Some(area) = self.areas.to_mut().get_mut(at).filter(|area| area.start == taken_to) else {
+            return;
+        };
+        let rest = area.units();
+        area.start = start;
+        let whole = *area;
+        self.units += units;
+        if let Some(index) = &mut self.by_length {
+            index.remove(&(rest, taken_to));
+            index.insert((whole.units(), start));
+        }
+        let order = |area: Area| (area.units(), std::cmp::Reverse(area.start));
+        // The area itself may have been the longest with what was left of it.
+        if self.largest.is_none_or(|largest| largest.end == whole.end || order(whole) > order(largest)) {
+            self.largest = Some(whole);
+        }
+    }
+
+    /// Counts a look at all areas, and puts them in order once there were many.
+    fn scanned(&mut self) {
+        if self.by_length.is_some() || self.areas.len() < SCANNED_AREAS {
+            return;
+        }
+        self.scans += 1;
+        if self.scans > SCANS {
+            self.by_length = Some(self.areas().map(|area| (area.units(), area.start)).collect());
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Placement: the cases of its rules by number, bad input, properties on random instances, and every small instance
+//! beside an exhaustive search.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
+mod bad_input;
+mod cases;
+mod every_small;
+mod explained;
+mod input;
+mod oracle;
+mod properties;
+mod random;
+mod side_areas;
