@@ -202,6 +202,7 @@ fn decide<'i, 'a>(
         }
     }
     let (found, searched) = exact::search(instance, best.is_some());
+    let searched = searched && (partition != Partition::Bounded || instance.limit > Step::Contiguous);
     if let Some(draft) = found {
         story.extend(exact::told(&draft));
         best =

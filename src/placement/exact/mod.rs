@@ -17,9 +17,9 @@ use super::{Partition, Step};
 
 use flow::Classes;
 
-/// Steps that the exact search takes at most, for one request: choices tried and edges of the flow looked at. Some
-/// hundred milliseconds of a present-day core.
-pub const EXACT_BOUND: u64 = 1 << 25;
+/// Steps that the exact search takes at most for one request: choices tried, sources compared, edges of the flow looked
+/// at. Some hundred milliseconds of a present-day core.
+pub const EXACT_BOUND: u64 = 1 << 24;
 
 /// Steps that are left.
 #[derive(Debug)]
@@ -50,12 +50,12 @@ enum Rule {
 }
 
 impl Rule {
-    /// None where there is no choice that the rounds did not make.
+    /// None where the rounds tried every choice.
     fn of(instance: &Instance<'_>) -> Option<Self> {
         let sharing = instance.limit == Step::ClingByTags && instance.tags.are_listed();
         match (instance.limit, &instance.previous) {
-            (Step::Contiguous, Some(_)) => None,
-            (Step::Contiguous, None) => Some(Self::Whole),
+            (Step::Contiguous, None) if instance.logs > 0 => Some(Self::Whole),
+            (Step::Contiguous, _) => None,
             (Step::Cling | Step::ClingByTags, Some(previous)) => {
                 let mut homes: Vec<usize> = previous.homes.iter().flatten().copied().collect();
                 homes.sort_unstable();
@@ -234,7 +234,7 @@ impl<'i, 'a, 'r> Search<'i, 'a, 'r> {
             return self.with_flow(logs, &allowed, chosen, work).ok_or(is_best);
         }
         for (at, &(source, start)) in left.iter().enumerate() {
-            if left.len() - at < missing || !work.step(1) {
+            if left.len() - at < missing || !work.step(1 + chosen.len() as u64) {
                 break;
             }
             let shares = |&(other, _): &(usize, u64)| self.instance.tags.share(source, other);

@@ -60,12 +60,16 @@ fn push(blocks: &mut Vec<Block>, spans: &[(u64, u64)], block: Block) {
     }
 }
 
-/// Takes the units of a block from the largest areas of its source.
+/// Takes the units of a block: where its leg goes on already, or else as a round would.
 fn take(draft: &mut Draft<'_, '_>, block: Block) {
     let mut left = block.rows;
     while left > 0 {
+        let last = draft.legs.get(block.leg).and_then(|pieces| pieces.last());
+        let end = last.filter(|last| last.source == block.source).map(|last| last.start + last.length);
         let Some(free) = draft.free.get_mut(block.source) else { return };
-        let Some(area) = free.largest() else { return };
+        let next = end.and_then(|end| free.starting_at(end));
+        let area = next.or_else(|| free.smallest_holding(left)).or_else(|| free.largest());
+        let Some(area) = area else { return };
         let length = free.take(area.start, left);
         draft.append(block.leg, Taken { source: block.source, start: area.start, length });
         left -= length;

@@ -2,9 +2,9 @@
 
 use crate::placement::tags::Tags;
 
-/// How many choices the search for legs that share no tag may try. It ends before that for up to some 20 legs and
-/// sources in any case, and for many more in practice.
-pub const PARTITION_BOUND: u32 = 1 << 17;
+/// How many pairs of sources the search for legs that share no tag compares at most, some tens of milliseconds. It ends
+/// before that for some 20 legs and sources in any case, and for many more in practice.
+pub const PARTITION_BOUND: u64 = 1 << 22;
 
 /// What a search found.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,11 +33,11 @@ pub(super) fn apart(sources: &[usize], tags: &Tags, legs: usize) -> Found {
             candidates.push(source);
         }
     }
-    let mut search = Search { tags, legs, chosen: Vec::with_capacity(legs), tries: 0 };
+    let mut search = Search { tags, legs, chosen: Vec::with_capacity(legs), compared: 0 };
     if search.extend(&candidates) {
         Found::Seats(search.chosen)
     } else {
-        Found::Nothing { bounded: search.tries >= PARTITION_BOUND }
+        Found::Nothing { bounded: search.compared >= PARTITION_BOUND }
     }
 }
 
@@ -45,7 +45,7 @@ struct Search<'t> {
     tags: &'t Tags,
     legs: usize,
     chosen: Vec<usize>,
-    tries: u32,
+    compared: u64,
 }
 
 impl Search<'_> {
@@ -57,10 +57,10 @@ impl Search<'_> {
         }
         let mut left = candidates;
         while let Some((&source, others)) = left.split_first() {
-            if left.len() < missing || self.tries >= PARTITION_BOUND {
+            if left.len() < missing || self.compared >= PARTITION_BOUND {
                 return false;
             }
-            self.tries += 1;
+            self.compared += 1 + others.len() as u64;
             let compatible: Vec<usize> =
                 others.iter().copied().filter(|&other| !self.tags.share(source, other)).collect();
             self.chosen.push(source);
