@@ -136,3 +136,62 @@ impl<'a> Free<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use quickcheck::quickcheck;
+
+    use super::{Area, Free};
+
+    /// What the answers must be, by looking at everything.
+    fn shortest(areas: &[Area], units: u64) -> Option<Area> {
+        areas
+            .iter()
+            .copied()
+            .filter(|area| area.units() >= units)
+            .min_by_key(|area| (area.units(), area.start))
+    }
+
+    quickcheck! {
+        /// In order or not, whatever was taken and given back.
+        fn answers_are_those_of_a_look_at_all_areas(lengths: Vec<u8>, calls: Vec<(u8, u8)>) -> bool {
+            let mut end = 0;
+            let areas = lengths.iter().cycle().take(lengths.len().min(1) * 80).map(|&length| {
+                let start = end + 1;
+                end = start + u64::from(length % 32) + 1;
+                Area::new(start, end)
+            });
+            let areas: Vec<Area> = areas.collect();
+            let mut free = Free::new(Cow::Borrowed(&areas));
+            let mut model = areas.clone();
+            // Enough looks for the areas to be put in order.
+            calls.iter().chain(&calls).chain(&calls).all(|&(kind, units)| {
+                let units = u64::from(units % 40) + 1;
+                let at = match kind % 3 {
+                    0 => free.largest(),
+                    1 => free.smallest_holding(units),
+                    _ => model.get(usize::from(kind) % model.len().max(1)).copied(),
+                };
+                if let Some(area) = at {
+                    let taken = free.take(area.start, units);
+                    if kind % 5 == 0 {
+                        free.give_back(area.start, taken);
+                    } else {
+                        let place = model.iter_mut().find(|place| place.start == area.start);
+                        place.into_iter().for_each(|place| place.start += taken);
+                        model.retain(|area| area.units() > 0);
+                    }
+                }
+                let longest = model.iter().map(|area| area.units()).max();
+                let start = model.first().map_or(0, |area| area.start);
+                free.largest() == longest.and_then(|units| shortest(&model, units))
+                    && free.smallest_holding(units) == shortest(&model, units)
+                    && free.areas().eq(model.iter().copied())
+                    && free.units() == model.iter().map(|area| area.units()).sum::<u64>()
+                    && free.starting_at(start) == model.first().copied()
+            })
+        }
+    }
+}

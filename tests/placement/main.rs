@@ -14,6 +14,7 @@ mod cases;
 mod every_small;
 mod explained;
 mod input;
+mod large;
 mod oracle;
 mod properties;
 mod random;
