@@ -10,13 +10,29 @@ const SCANNED_AREAS: usize = 32;
 /// After so many looks at all areas, they are put in order of their lengths.
 const SCANS: u32 = 8;
 
+/// An area in the order of lengths; of equals the one that comes first is the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key(u128);
+
+impl Key {
+    fn new(units: u64, start: u64) -> Self {
+        Self(u128::from(units) << 64 | u128::from(!start))
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "it is put together of two halves")]
+    fn area(self) -> Area {
+        let (units, start) = ((self.0 >> 64) as u64, !(self.0 as u64));
+        Area::new(start, start + units)
+    }
+}
+
 /// Free areas in ascending order, none touching another. The caller's list is not copied before something is taken.
 #[derive(Clone, Debug)]
 pub(super) struct Free<'a> {
     /// Areas that are used up stay in the list, empty.
     areas: Cow<'a, [Area]>,
-    /// By length, then by start; made when it pays.
-    by_length: Option<BTreeSet<(u64, u64)>>,
+    /// Made when it pays.
+    by_length: Option<BTreeSet<Key>>,
     scans: u32,
     largest: Option<Area>,
     units: u64,
@@ -48,8 +64,7 @@ impl<'a> Free<'a> {
 
     fn find_largest(&self) -> Option<Area> {
         if let Some(index) = &self.by_length {
-            let &(units, _) = index.last()?;
-            return index.range((units, 0)..).next().map(|&(units, start)| Area::new(start, start + units));
+            return index.last().map(|key| key.area());
         }
         // The first of equals.
         let longest = self.areas.iter().map(|area| area.units()).max().filter(|&units| units > 0)?;
@@ -61,7 +76,8 @@ impl<'a> Free<'a> {
         self.largest.filter(|largest| largest.units() >= units)?;
         self.scanned();
         if let Some(index) = &self.by_length {
-            return index.range((units, 0)..).next().map(|&(units, start)| Area::new(start, start + units));
+            let length = index.range(Key::new(units, u64::MAX)..).next()?.area().units();
+            return index.range(..=Key::new(length, 0)).next_back().map(|key| key.area());
         }
         let mut best: Option<Area> = None;
         for &area in self.areas.iter() {
@@ -90,9 +106,9 @@ impl<'a> Free<'a> {
         let rest = area.units();
         self.units -= taken;
         if let Some(index) = &mut self.by_length {
-            index.remove(&(before.units(), start));
+            index.remove(&Key::new(before.units(), start));
             if rest > 0 {
-                index.insert((rest, start + taken));
+                index.insert(Key::new(rest, start + taken));
             }
         }
         if self.largest == Some(before) {
@@ -115,8 +131,8 @@ impl<'a> Free<'a> {
         let whole = *area;
         self.units += units;
         if let Some(index) = &mut self.by_length {
-            index.remove(&(rest, taken_to));
-            index.insert((whole.units(), start));
+            index.remove(&Key::new(rest, taken_to));
+            index.insert(Key::new(whole.units(), start));
         }
         let order = |area: Area| (area.units(), std::cmp::Reverse(area.start));
         // The area itself may have been the longest with what was left of it.
@@ -132,7 +148,7 @@ impl<'a> Free<'a> {
         }
         self.scans += 1;
         if self.scans > SCANS {
-            self.by_length = Some(self.areas().map(|area| (area.units(), area.start)).collect());
+            self.by_length = Some(self.areas().map(|area| Key::new(area.units(), area.start)).collect());
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The steps `cling` and `cling_by_tags`: each leg stays on sources that it knows.
 
-use super::take;
+use smallvec::SmallVec;
+
+use super::{Seats, take};
 use crate::placement::Step;
 use crate::placement::draft::Draft;
 use crate::placement::free::Free;
@@ -46,16 +48,16 @@ impl Homes {
     }
 
     /// Gives the legs their seats on the chosen sources: each one that it knows, where there is one; the others in order.
-    pub(super) fn seated(&self, chosen: Vec<usize>) -> Vec<usize> {
+    pub(super) fn seated(&self, chosen: Seats) -> Seats {
         if self.are_unknown() {
             return chosen;
         }
-        let mut left: Vec<Option<usize>> = chosen.into_iter().map(Some).collect();
+        let mut left: SmallVec<[Option<usize>; 8]> = chosen.into_iter().map(Some).collect();
         let known = self.legs.iter().map(|homes| {
             let seat = left.iter_mut().find(|seat| seat.is_some_and(|source| homes.contains(&source)));
             seat.and_then(Option::take)
         });
-        let known: Vec<Option<usize>> = known.collect();
+        let known: SmallVec<[Option<usize>; 8]> = known.collect();
         let mut others = left.into_iter().flatten();
         known.into_iter().filter_map(|seat| seat.or_else(|| others.next())).collect()
     }
@@ -94,8 +96,8 @@ pub(super) fn run(draft: &mut Draft<'_, '_>, step: Step, homes: &mut Homes) {
 }
 
 /// Each leg on the heaviest source that it knows itself.
-fn at_home(draft: &Draft<'_, '_>, homes: &Homes, want: u64) -> Option<Vec<usize>> {
-    let mut seats = Vec::with_capacity(homes.legs.len());
+fn at_home(draft: &Draft<'_, '_>, homes: &Homes, want: u64) -> Option<Seats> {
+    let mut seats = Seats::with_capacity(homes.legs.len());
     for known in &homes.legs {
         let weighed = known.iter().map(|&source| (draft.weight(source, want), source));
         let best = weighed
@@ -103,15 +105,21 @@ fn at_home(draft: &Draft<'_, '_>, homes: &Homes, want: u64) -> Option<Vec<usize>
             .max_by_key(|&(weight, source)| (weight, std::cmp::Reverse(source)));
         seats.push(best?.1);
     }
-    let mut sorted = seats.clone();
+    if are_distinct(&seats) { Some(seats) } else { matched(draft, homes, want) }
+}
+
+fn are_distinct(seats: &[usize]) -> bool {
+    if let [_] = seats {
+        return true;
+    }
+    let mut sorted = Seats::from_slice(seats);
     sorted.sort_unstable();
-    sorted.dedup();
-    if sorted.len() == seats.len() { Some(seats) } else { matched(draft, homes, want) }
+    sorted.windows(2).all(|pair| pair.first() != pair.last())
 }
 
 /// Legs that would choose the same source are matched with others that they know: by augmenting paths (Kuhn's form of
 /// the Hungarian method), each leg looking at the heaviest first.
-fn matched(draft: &Draft<'_, '_>, homes: &Homes, want: u64) -> Option<Vec<usize>> {
+fn matched(draft: &Draft<'_, '_>, homes: &Homes, want: u64) -> Option<Seats> {
     let wishes: Vec<Vec<usize>> = homes
         .legs
         .iter()
@@ -132,7 +140,7 @@ fn matched(draft: &Draft<'_, '_>, homes: &Homes, want: u64) -> Option<Vec<usize>
             return None;
         }
     }
-    let mut seats = vec![0; wishes.len()];
+    let mut seats = Seats::from_elem(0, wishes.len());
     for (source, holder) in holders.iter().enumerate() {
         if let Some(seat) = holder.and_then(|leg| seats.get_mut(leg)) {
             *seat = source;
@@ -160,11 +168,11 @@ fn seat(leg: usize, wishes: &[Vec<usize>], holders: &mut [Option<usize>], asked:
 }
 
 /// The heaviest of the sources that any leg knows.
-fn with_others(draft: &Draft<'_, '_>, homes: &Homes, want: u64) -> Option<Vec<usize>> {
-    let mut known: Vec<usize> = homes.legs.iter().flatten().copied().collect();
+fn with_others(draft: &Draft<'_, '_>, homes: &Homes, want: u64) -> Option<Seats> {
+    let mut known: Seats = homes.legs.iter().flatten().copied().collect();
     known.sort_unstable();
     known.dedup();
-    known.retain(|&source| draft.weight(source, want) > 0);
+    known.retain(|source| draft.weight(*source, want) > 0);
     if known.len() < homes.legs.len() {
         return None;
     }

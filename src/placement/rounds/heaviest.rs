@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
+use super::Seats;
 use crate::placement::Step;
 use crate::placement::draft::Draft;
 
@@ -46,7 +47,7 @@ impl Heaviest {
     }
 
     /// One source for each leg, all different, the heaviest first. None when there are too few with any room.
-    pub(super) fn choose(&mut self, draft: &Draft<'_, '_>, want: u64) -> Option<Vec<usize>> {
+    pub(super) fn choose(&mut self, draft: &Draft<'_, '_>, want: u64) -> Option<Seats> {
         self.follow(draft, want);
         let legs = draft.instance.legs;
         if self.fit.len() + self.short.len() < legs {

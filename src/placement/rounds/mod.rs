@@ -8,14 +8,18 @@ mod contiguous;
 mod heaviest;
 mod partition;
 
+use smallvec::SmallVec;
+
 use super::draft::{Draft, Pick};
 use super::story::Reason;
 use super::{Partition, Step};
+use cling::Homes;
+use heaviest::Heaviest;
 
 pub use partition::PARTITION_BOUND;
 
-use cling::Homes;
-use heaviest::Heaviest;
+/// A source for each leg; on the heap when there are many.
+type Seats = SmallVec<[usize; 8]>;
 
 /// Places what the steps find.
 pub(super) fn run(draft: &mut Draft<'_, '_>) -> Partition {
@@ -69,7 +73,7 @@ fn take(
     want: u64,
     outside: impl Fn(&Draft<'_, '_>, usize) -> Option<Reason>,
 ) -> bool {
-    let mut picks = Vec::with_capacity(seats.len());
+    let mut picks: SmallVec<[Pick; 8]> = SmallVec::with_capacity(seats.len());
     let mut length = want;
     for &source in seats {
         let Some(area) = draft.offer(source, want) else { return false };
