@@ -121,4 +121,5 @@ fn table(title: &str, sizes: &[(usize, usize)]) {
 fn main() {
     table("By number of areas", &[(1_000, 64), (10_000, 64), (100_000, 64)]);
     table("By number of sources", &[(10_000, 8), (10_000, 64), (10_000, 1_000), (10_000, 10_000)]);
+    table("By both", &[(1_000, 1_000), (10_000, 10_000), (100_000, 100_000)]);
 }

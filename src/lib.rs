@@ -8,7 +8,8 @@
 //! - [`device::Device`] is the seam through which every byte passes; implement it to run on something else.
 //!
 //! The floors of the house, each using only those above it in this list: [`error`], [`histogram`] and [`media`], [`device`],
-//! [`mod@format`], [`journal`], [`space`], [`allocator`], [`inspect`]. `docs/ARCHITECTURE.md` tells the whole story,
+//! [`mod@format`], [`journal`], [`space`], [`allocator`], [`inspect`]. [`placement`] stands on its own: it decides over several
+//! sources of free space, and needs no store. `docs/ARCHITECTURE.md` tells the whole story,
 //! `docs/FORMAT.md` every byte on disk.
 
 pub mod allocator;

@@ -1,8 +1,10 @@
 //! The operations that are counted. Everything is in memory, in one thread, and the same at each run.
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 use freehold::device::MemoryDevice;
+use freehold::placement::{Area, Policy, Request, Source, place};
 use freehold::{AllocRequest, Allocator, Extent, FormatOptions, OpenOptions};
 use futures_util::future::join_all;
 
@@ -21,16 +23,18 @@ pub(crate) enum Case {
     CommitTogether,
     CommitItems,
     Replay,
+    Place,
 }
 
 impl Case {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Reserve,
         Self::Claim,
         Self::CommitAlone,
         Self::CommitTogether,
         Self::CommitItems,
         Self::Replay,
+        Self::Place,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -41,11 +45,15 @@ impl Case {
             Self::CommitTogether => "a replacement committed, 64 in a group",
             Self::CommitItems => "an item replaced and committed, 64 in a group",
             Self::Replay => "a replacement committed, and replayed at the next opening",
+            Self::Place => "three legs placed, ten pieces each, on 64 sources with 1,000 areas",
         }
     }
 
     /// Runs the operation this many times, rounded down to what fits into groups.
     pub(crate) async fn run(self, times: u64) -> Result<(), Failure> {
+        if self == Self::Place {
+            return place_often(times);
+        }
         let device = Arc::new(MemoryDevice::zeroed(STORE_BYTES));
         FormatOptions::new().page_bytes(4096).format_device(Arc::clone(&device) as _).await?;
         let open = OpenOptions::new();
@@ -75,9 +83,25 @@ impl Case {
                 drop(store);
                 open.open_device(device).await?;
             }
+            Self::Place => {}
         }
         Ok(())
     }
+}
+
+/// Areas of 1 to 64 units, in a fixed disorder.
+fn place_often(times: u64) -> Result<(), Failure> {
+    let length = |source: u64, area: u64| 1 + (source * 29 + area * 41) % 64;
+    let areas: Vec<Vec<Area>> = (0..64)
+        .map(|source| (0..16).map(|area| Area::new(area * 100, area * 100 + length(source, area))).collect())
+        .collect();
+    let sources: Vec<Source<'_, usize>> =
+        areas.iter().enumerate().map(|(handle, areas)| Source::new(handle, areas)).collect();
+    let request = Request { stripes: 3, ..Request::new(1_500, Policy::Normal) };
+    for _ in 0..times {
+        black_box(place(black_box(&sources), black_box(&request))?);
+    }
+    Ok(())
 }
 
 /// The live extents, and where chance comes from.

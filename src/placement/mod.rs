@@ -39,7 +39,7 @@
 //! ```
 //! [`Policy::Cling`]: each leg stays on sources that it is on already, in as many pieces as it takes.
 //! ```text
-//!  A  ####xx11·x1x      B is never looked at, whatever is free there
+//!  A  ####xx111x1x      B is never looked at, whatever is free there
 //!  B  ············
 //! ```
 //! [`Policy::ClingByTags`]: or on a source that shares a listed tag with one of those.
@@ -50,9 +50,9 @@
 //! ```
 //! [`Policy::Normal`]: the legs of each row on different sources, and none on a source to be avoided there.
 //! ```text
-//!  A  ####111x          first what is next to it, then what is on the same source,
-//!  B  ####22··          then anything that keeps the legs apart
-//!  C  xx222x··          (the third unit of the second leg found no room on B with one of the first on A)
+//!  A  ####11111x      the first leg goes on next to itself,
+//!  B  ####22xxxx      the second too, as far as that goes,
+//!  C  xx222·····      and then on a source that the first is not on
 //! ```
 //! [`Policy::Anywhere`]: wherever there is space, legs on one source, or in one area.
 //! ```text

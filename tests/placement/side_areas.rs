@@ -1,6 +1,6 @@
 //! Metadata and logs, partition by tags, earlier segments: what the cases do not say.
 
-use freehold::placement::Policy::{Anywhere, Cling, Contiguous, Normal};
+use freehold::placement::Policy::{Anywhere, Cling, ClingByTags, Contiguous, Normal};
 use freehold::placement::{Method, Partition, Piece};
 
 use crate::input::{Input, on};
@@ -182,4 +182,18 @@ fn sources_where_nothing_may_be_placed() {
 #[test]
 fn areas_that_touch_are_one() {
     assert_eq!(on("A[10,20)[0,10)", 15, Contiguous).legs_placed(), "A[0,15)");
+}
+
+#[test]
+fn the_pictures_of_the_documentation() {
+    let going_on = on("A[4,12) B[4,9)[10,12)", 6, Contiguous).stripes(2).prev("8: A0 B0");
+    assert_eq!(going_on.legs_placed(), "A[4,7) / B[4,7)");
+    assert_eq!(on("A[2,9) B[0,2)[3,8)", 10, Contiguous).stripes(2).legs_placed(), "A[2,7) / B[3,8)");
+    assert_eq!(on("A[6,9)[10,11) B[0,12)", 4, Cling).prev("4: A0").legs_placed(), "A[6,9) A[10,11)");
+    let relative =
+        on("A@east B[0,8)@west C[0,8)@east", 4, ClingByTags).tags(&["@east", "@west"]).prev("8: A0");
+    assert_eq!(relative.legs_placed(), "C[0,4)");
+    let normal = on("A[4,9) B[4,6) C[2,10)", 10, Normal).stripes(2).prev("8: A0 B0");
+    assert_eq!(normal.legs_placed(), "A[4,9) / B[4,6) C[2,5)");
+    assert_eq!(on("A[0,12)", 10, Anywhere).stripes(2).legs_placed(), "A[0,5) / A[5,10)");
 }
