@@ -134,7 +134,9 @@ impl Allocator {
                 }
             }
         };
-        write_through(Arc::clone(inner.journal.port()), start, data, guard, on_written).await?;
+        let in_place_up_to = inner.journal.in_place_up_to();
+        write_through(Arc::clone(inner.journal.port()), start, data, in_place_up_to, guard, on_written)
+            .await?;
         Ok(DataTicket { epoch: inner.journal.epoch(), number: number.load(Ordering::Acquire) })
     }
 

@@ -1,6 +1,8 @@
 //! The engine's own door to the device: context for errors, metrics, and the poison latch (rule 5).
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use super::{Clock, Device, DeviceGeometry, Metrics, Purpose};
 use crate::error::{Error, IoOperation, Result};
@@ -15,14 +17,26 @@ pub struct Port {
     metrics: Metrics,
     poison: OnceLock<Arc<Error>>,
     read_only: bool,
+    /// What short direct writes of the caller took of late, in nanoseconds; for ever, before the first.
+    recent_direct: AtomicU64,
 }
+
+/// A direct write of more bytes than this says nothing of what a short one takes.
+const SHORT_WRITE_BYTES: usize = 64 << 10;
 
 impl Port {
     /// Wraps a device; with `read_only`, nothing that changes it passes.
     #[must_use]
     pub fn new(device: Arc<dyn Device>, clock: Arc<dyn Clock>, read_only: bool) -> Self {
         let read_only = read_only || device.is_read_only();
-        Self { device, clock, metrics: Metrics::default(), poison: OnceLock::new(), read_only }
+        Self {
+            device,
+            clock,
+            metrics: Metrics::default(),
+            poison: OnceLock::new(),
+            read_only,
+            recent_direct: AtomicU64::new(u64::MAX),
+        }
     }
 
     /// Length and block sizes of the device.
@@ -101,8 +115,28 @@ impl Port {
         self.device
             .write_at(offset, data, purpose)
             .map_err(|e| Error::io(IoOperation::Write, offset, data.len() as u64, e))?;
-        self.metrics.count_write(data.len(), self.clock.monotonic().saturating_sub(start));
+        let took = self.clock.monotonic().saturating_sub(start);
+        self.metrics.count_write(data.len(), took);
+        if purpose == Purpose::CallerDirect && data.len() <= SHORT_WRITE_BYTES {
+            self.note_direct(took);
+        }
         Ok(())
+    }
+
+    /// Takes a short direct write into account for what is expected of the next. One that is lost between two threads
+    /// changes nothing that matters.
+    pub(super) fn note_direct(&self, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let recent = self.recent_direct.load(Ordering::Relaxed);
+        let next = if recent == u64::MAX { took } else { recent - recent / 8 + took / 8 };
+        self.recent_direct.store(next, Ordering::Relaxed);
+    }
+
+    /// What a direct write of so many bytes is expected to take, when that is known: it goes into a cache, or it does not.
+    #[must_use]
+    pub fn expected_direct_write(&self, bytes: usize) -> Option<Duration> {
+        let recent = self.recent_direct.load(Ordering::Relaxed);
+        (bytes <= SHORT_WRITE_BYTES && recent != u64::MAX).then(|| Duration::from_nanos(recent))
     }
 
     /// Makes every completed write durable.

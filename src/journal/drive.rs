@@ -117,6 +117,12 @@ impl Journal {
         }
     }
 
+    /// For how long a thread of the runtime may be blocked by a write of the caller's data that a hop to another thread and
+    /// back would take longer for.
+    pub fn in_place_up_to(&self) -> Duration {
+        self.options.block_up_to.min(HOP)
+    }
+
     /// Whether a lone committer may write once more itself: all of its groups in a row take no longer than one may.
     fn may_block_once_more(&self) -> bool {
         let expected = self.recent_write.load(Ordering::Relaxed);
