@@ -2,7 +2,7 @@
 
 use super::free::Free;
 use super::instance::Instance;
-use super::story::{Reason, Round, Story};
+use super::story::{Reason, Round, Story, TOLD};
 use super::{Area, Step};
 
 /// Units taken from one source, in a row.
@@ -79,7 +79,7 @@ impl<'i, 'a> Draft<'i, 'a> {
     /// Whether nothing of the next row may be on this source.
     pub(super) fn is_avoided(&self, source: usize) -> bool {
         let range = self.instance.ranges.get(self.range);
-        range.is_some_and(|range| range.avoided.binary_search(&source).is_ok()) || self.is_closed(source)
+        range.is_some_and(|range| range.avoided.has(source, &self.instance.tags)) || self.is_closed(source)
     }
 
     /// Whether the source is kept for logs.
@@ -193,11 +193,24 @@ impl<'i, 'a> Draft<'i, 'a> {
                 }
             }
         };
-        let skipped = self.instance.sources().filter(|&source| !chosen(source));
-        let skipped = skipped.map(|source| (source, reason(source))).collect();
+        let others = self.instance.sources().filter(|&source| !chosen(source));
+        let skipped: Vec<(usize, Reason)> =
+            others.take(TOLD).map(|source| (source, reason(source))).collect();
+        let mut taken_from: Vec<usize> = picks.iter().map(|pick| pick.source).collect();
+        taken_from.sort_unstable();
+        taken_from.dedup();
+        let others = self.free.len() - taken_from.len() - skipped.len();
         let head = self.head();
         let taken = picks.iter().map(|pick| Taken { source: pick.source, start: pick.start + head, length });
-        let round = Round { step: Some(step), row: self.rows, length, taken: taken.collect(), skipped };
+        let round = Round {
+            step: Some(step),
+            row: self.rows,
+            length,
+            taken: taken.collect(),
+            skipped,
+            others,
+            kept: true,
+        };
         if let Some(story) = &mut self.story {
             story.push(round);
         }

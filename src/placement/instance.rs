@@ -4,15 +4,39 @@ use std::borrow::Cow;
 
 use super::free::Free;
 use super::tags::Tags;
-use super::{Area, MAX_LEGS, Origin, PlacementError, Request, Source, Step};
+use super::{Area, MAX_LEGS, PlacementError, Request, Source, Step};
 
 /// Rows in which the same sources are to be avoided.
 #[derive(Clone, Debug)]
 pub(super) struct Range {
     /// The first row behind it.
     pub(super) end: u64,
-    /// Positions of sources, ascending.
-    pub(super) avoided: Vec<usize>,
+    pub(super) avoided: Avoided,
+}
+
+/// Sources to avoid: those that are named, and those with one of these tags. As long as the input, and not as what it
+/// means: one name may mean all sources.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Avoided {
+    /// Positions, ascending.
+    named: Vec<usize>,
+    /// Numbers of tags, ascending.
+    tags: Vec<usize>,
+}
+
+impl Avoided {
+    /// Whether the source is one of them.
+    pub(super) fn has(&self, source: usize, tags: &Tags) -> bool {
+        self.named.binary_search(&source).is_ok() || tags.has_any(source, &self.tags)
+    }
+
+    fn join(&mut self, other: &Self) {
+        for (to, from) in [(&mut self.named, &other.named), (&mut self.tags, &other.tags)] {
+            to.extend_from_slice(from);
+            to.sort_unstable();
+            to.dedup();
+        }
+    }
 }
 
 /// The volume so far, as far as it counts.
@@ -38,7 +62,6 @@ pub(super) struct Instance<'a> {
     /// The last step that is allowed.
     pub(super) limit: Step,
     pub(super) approximate: bool,
-    pub(super) maximise_cling: bool,
     pub(super) previous: Option<Previous>,
     /// Where sources are to be avoided, ascending; nowhere behind the last.
     pub(super) ranges: Vec<Range>,
@@ -58,21 +81,19 @@ impl<'a> Instance<'a> {
     ) -> Result<Self, PlacementError> {
         let (limit, legs, rows) = shape(request)?;
         let handles = Handles::new(sources)?;
-        let mut free = Vec::with_capacity(sources.len());
-        for (index, source) in sources.iter().enumerate() {
-            let areas = ascending(index, source)?;
-            free.push(Free::new(if source.allocatable { areas } else { Cow::Borrowed(&[]) }));
-        }
+        let areas = sources.iter().enumerate().map(|(index, source)| ascending(index, source));
+        let areas = areas.collect::<Result<Vec<_>, _>>()?;
         let tags = Tags::new(sources, request.tags);
-        let segments = segments(sources, request, &handles, legs)?;
-        let ranges = ranges(request, &handles, &tags)?;
         let mut has_data = vec![false; sources.len()];
-        let earlier = segments.iter().flatten().map(|&(source, _)| source);
-        for source in earlier.chain(ranges.iter().flat_map(|range| range.avoided.iter().copied())) {
-            if let Some(has) = has_data.get_mut(source) {
-                *has = true;
-            }
+        let segments = segments(sources, &areas, request, &handles, legs, &mut has_data)?;
+        let ranges = ranges(request, &handles, &tags)?;
+        for &source in ranges.iter().flat_map(|range| &range.avoided.named) {
+            set(&mut has_data, source);
         }
+        let offered = sources.iter().zip(areas);
+        let offered =
+            offered.map(|(source, areas)| if source.allocatable { areas } else { Cow::Borrowed(&[][..]) });
+        let free = offered.map(Free::new).collect();
         let instance = Self {
             free,
             allocatable: sources.iter().map(|source| source.allocatable).collect(),
@@ -82,7 +103,6 @@ impl<'a> Instance<'a> {
             rows,
             limit,
             approximate: request.approximate,
-            maximise_cling: request.maximise_cling,
             previous: Previous::new(&segments, legs, request.maximise_cling),
             ranges,
             metadata: request.metadata_units,
@@ -204,9 +224,10 @@ impl<H: Copy + Ord> Handles<H> {
         }
     }
 
-    fn find(&self, handle: H, whose: &str) -> Result<usize, PlacementError> {
+    fn find(&self, handle: H, whose: impl Fn() -> String) -> Result<usize, PlacementError> {
         let at = self.0.binary_search_by(|(known, _)| known.cmp(&handle));
         at.ok().and_then(|at| self.0.get(at)).map(|&(_, index)| index).ok_or_else(|| {
+            let whose = whose();
             PlacementError::invalid(format!(
                 "a source of {whose} is none of the sources; list it, if with no free areas"
             ))
@@ -260,38 +281,52 @@ fn joined(source_index: usize, areas: &[Area]) -> Result<Vec<Area>, PlacementErr
     Ok(joined)
 }
 
+fn set(flags: &mut [bool], at: usize) {
+    if let Some(flag) = flags.get_mut(at) {
+        *flag = true;
+    }
+}
+
 /// For each segment the source of each leg and the unit behind its last one there. None when the last segment has
-/// another number of legs, for then no leg can be continued.
+/// another number of legs, for then no leg can be continued. Notes on which sources the volume is.
 fn segments<H: Copy + Ord>(
     sources: &[Source<'_, H>],
+    areas: &[Cow<'_, [Area]>],
     request: &Request<'_, H>,
     handles: &Handles<H>,
     legs: usize,
+    has_data: &mut [bool],
 ) -> Result<Vec<Vec<(usize, u64)>>, PlacementError> {
     let mut all = Vec::with_capacity(request.previous.len());
-    for segment in request.previous {
-        if segment.legs.len() == legs {
-            let length = rows(segment.units, request.stripes)?;
-            let places = segment.legs.iter().map(|origin| end_of(sources, origin, length, handles));
-            all.push(places.collect::<Result<Vec<_>, _>>()?);
-        } else {
-            for origin in segment.legs {
-                let _ = handles.find(origin.source, "an earlier segment")?;
+    for (number, segment) in request.previous.iter().enumerate() {
+        let mut ends = Vec::with_capacity(segment.legs.len());
+        for (leg, origin) in segment.legs.iter().enumerate() {
+            let whose = || format!("leg {leg} of earlier segment {number}, both counted from 0,");
+            let index = handles.find(origin.source, whose)?;
+            set(has_data, index);
+            if segment.legs.len() == legs {
+                let length = rows(segment.units, request.stripes)?;
+                let units = sources.get(index).and_then(|source| source.units);
+                let free = areas.get(index).map_or(&[][..], |areas| areas);
+                ends.push((index, end_of(index, units, free, origin.start, length)?));
             }
+        }
+        if segment.legs.len() == legs {
+            all.push(ends);
         }
     }
     let counts = request.previous.last().is_some_and(|last| last.legs.len() == legs);
     Ok(if counts { all } else { Vec::new() })
 }
 
-fn end_of<H: Copy + Ord>(
-    sources: &[Source<'_, H>],
-    origin: &Origin<H>,
+/// The unit behind `length` units from `start` on, which must not be free.
+fn end_of(
+    index: usize,
+    units: Option<u64>,
+    free: &[Area],
+    start: u64,
     length: u64,
-    handles: &Handles<H>,
-) -> Result<(usize, u64), PlacementError> {
-    let index = handles.find(origin.source, "an earlier segment")?;
-    let start = origin.start;
+) -> Result<u64, PlacementError> {
     let Some(end) = start.checked_add(length) else {
         return Err(PlacementError::invalid_source(
             index,
@@ -300,8 +335,7 @@ fn end_of<H: Copy + Ord>(
             ),
         ));
     };
-    let Some(source) = sources.get(index) else { return Ok((index, end)) };
-    if let Some(units) = source.units.filter(|&units| end > units) {
+    if let Some(units) = units.filter(|&units| end > units) {
         return Err(PlacementError::invalid_source(
             index,
             format!(
@@ -309,12 +343,13 @@ fn end_of<H: Copy + Ord>(
             ),
         ));
     }
-    match source.areas.iter().find(|area| area.start < end && area.end > start) {
-        Some(&second) if length > 0 => {
+    let at = free.partition_point(|area| area.end <= start);
+    match free.get(at) {
+        Some(&second) if second.start < end => {
             let first = Area::new(start, end);
             Err(PlacementError::OverlappingAreas { source_index: index, first, second })
         }
-        _ => Ok((index, end)),
+        _ => Ok(end),
     }
 }
 
@@ -342,9 +377,13 @@ fn ranges<H: Copy + Ord>(
     let stripes = u64::from(request.stripes);
     let mut ranges: Vec<Range> = Vec::new();
     let mut unit = 0_u64;
-    for avoid in request.avoid {
-        let named = avoid.sources.iter().map(|&source| handles.find(source, "the avoid list"));
-        let avoided = tags.with_sharing(named.collect::<Result<Vec<_>, _>>()?);
+    for (number, avoid) in request.avoid.iter().enumerate() {
+        let whose = || format!("range {number} of the avoid list, counted from 0,");
+        let named = avoid.sources.iter().map(|&source| handles.find(source, whose));
+        let mut named = named.collect::<Result<Vec<_>, _>>()?;
+        named.sort_unstable();
+        named.dedup();
+        let avoided = Avoided { tags: tags.of_any(&named), named };
         let end = unit
             .checked_add(avoid.units)
             .ok_or_else(|| PlacementError::invalid("the ranges of the avoid list do not fit in 64 bits"))?;
@@ -357,14 +396,12 @@ fn ranges<H: Copy + Ord>(
 }
 
 /// Adds rows from `start` to `end`; the first of them may be the last one that is there.
-fn add(ranges: &mut Vec<Range>, start: u64, end: u64, avoided: Vec<usize>) {
+fn add(ranges: &mut Vec<Range>, start: u64, end: u64, avoided: Avoided) {
     let mut covered = ranges.last().map_or(0, |last| last.end);
     if let Some(mut last) = ranges.pop_if(|last| last.end > start) {
         // Both have units in the row `start`: it becomes a range of its own.
         let mut both = last.avoided.clone();
-        both.extend_from_slice(&avoided);
-        both.sort_unstable();
-        both.dedup();
+        both.join(&avoided);
         covered = last.end;
         last.end = start;
         if ranges.last().map_or(0, |before| before.end) < start {

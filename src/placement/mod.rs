@@ -73,7 +73,8 @@
 //!
 //! # Cost
 //! Rounds over `n` areas on `m` sources cost `O((n + m) log (n + m))` for a fixed number of legs; what is not touched is
-//! looked at once and not copied.
+//! looked at once and not copied. Earlier segments and the avoid list come on top: each round of `cling` looks at all sources
+//! that the legs know, and sources are put in order anew for each range of the avoid list.
 
 mod draft;
 mod error;
@@ -115,14 +116,15 @@ pub fn place<H: Copy + Ord>(
         Some(Piece { source: handle(taken.source)?, start: taken.start, length: taken.length })
     };
     let pieces = |taken: &[Taken]| taken.iter().filter_map(piece).collect();
+    let draft = &placed.draft;
     Ok(Plan {
-        legs: placed.draft.legs.iter().map(|leg| pieces(leg)).collect(),
-        metadata: pieces(&placed.draft.metadata),
-        log: pieces(&placed.draft.log),
-        placed_units: placed.draft.rows * instance.stripes,
-        unplaced_units: (instance.rows - placed.draft.rows) * instance.stripes,
+        legs: draft.legs.iter().map(|leg| pieces(leg)).collect(),
+        metadata: pieces(&draft.metadata),
+        log: pieces(&draft.log),
+        placed_units: draft.rows * instance.stripes,
+        unplaced_units: draft.rest() * instance.stripes,
         method: placed.method,
-        partition: placed.partition,
+        partition: placed.partition(),
     })
 }
 
@@ -143,11 +145,11 @@ pub fn explain<H: Copy + Ord>(
             placed.draft.rows * instance.stripes,
             instance.rows * instance.stripes,
             if placed.method == Method::Exact { ", by the exact search" } else { "" },
-            match placed.partition {
+            match placed.partition() {
                 Partition::NotAsked | Partition::Apart => "",
-                Partition::Impossible => "; legs share listed tags, for they cannot be kept apart",
+                Partition::Shared => "; legs share listed tags, for no areas for whole legs keep them apart",
                 Partition::Bounded =>
-                    "; legs may share listed tags, the search for others ended at its bound",
+                    "; legs share listed tags, for the search for others ended at its bound",
             }
         ),
         Err(error) => format!("nothing placed: {error}"),
@@ -173,7 +175,32 @@ impl<H: Copy + Ord> Plan<H> {
 struct Placed<'i, 'a> {
     draft: Draft<'i, 'a>,
     method: Method,
+    /// What the step `contiguous` found.
     partition: Partition,
+}
+
+impl Placed<'_, '_> {
+    /// What is true of the legs as they are: no leg may have a listed tag of another.
+    fn partition(&self) -> Partition {
+        let tags = &self.draft.instance.tags;
+        if !tags.are_listed() || self.draft.instance.previous.is_some() {
+            return Partition::NotAsked;
+        }
+        let mut owners: Vec<Option<usize>> = vec![None; tags.count()];
+        for (leg, pieces) in self.draft.legs.iter().enumerate() {
+            for &tag in pieces.iter().flat_map(|piece| tags.of(piece.source)) {
+                match owners.get_mut(tag) {
+                    Some(Some(owner)) if *owner != leg && self.partition == Partition::Bounded => {
+                        return Partition::Bounded;
+                    }
+                    Some(Some(owner)) if *owner != leg => return Partition::Shared,
+                    Some(owner) => *owner = Some(leg),
+                    None => {}
+                }
+            }
+        }
+        Partition::Apart
+    }
 }
 
 /// The rounds, then the logs; the logs first if that fails; and then the exact search.
@@ -204,9 +231,9 @@ fn decide<'i, 'a>(
     let (found, searched) = exact::search(instance, best.is_some());
     let searched = searched && (partition != Partition::Bounded || instance.limit > Step::Contiguous);
     if let Some(draft) = found {
+        story.iter_mut().for_each(|round| round.kept = false);
         story.extend(exact::told(&draft));
-        best =
-            Some(Placed { draft, method: Method::Exact, partition: exact::partition(instance, partition) });
+        best = Some(Placed { draft, method: Method::Exact, partition });
     }
     let result = match best {
         Some(placed) if instance.approximate || placed.draft.rest() == 0 => Ok(placed),

@@ -30,16 +30,17 @@ pub enum Method {
     Exact,
 }
 
-/// Whether legs were kept apart by their tags.
+/// Whether the legs of a new volume are apart by their tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Partition {
-    /// Nobody asked.
+    /// Nobody asked: no tag is listed, or earlier segments say where the legs are.
     NotAsked,
     /// No two legs share a listed tag.
     Apart,
-    /// There is no way to keep them apart; they are placed without.
-    Impossible,
-    /// The search for a way ended at its bound, [`PARTITION_BOUND`](super::PARTITION_BOUND), and there may be one.
+    /// Legs share a listed tag: no areas that hold legs whole are on sources that do not.
+    Shared,
+    /// Legs share a listed tag: the search for areas that keep them apart ended at its bound,
+    /// [`PARTITION_BOUND`](super::PARTITION_BOUND), and there may be some.
     Bounded,
 }
 

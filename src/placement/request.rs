@@ -166,7 +166,8 @@ pub struct Request<'a, H> {
     pub log_areas: u32,
     /// How long each of them is, in one piece.
     pub log_units: u64,
-    /// Whether logs must be on sources that have no data of the volume.
+    /// Whether logs must be on sources that have no data of the volume: of its earlier segments, of what is placed now,
+    /// or of what the avoid list names, which is where its other copies are.
     pub log_separate: bool,
 }
 

@@ -60,7 +60,14 @@ pub(super) struct Round {
     pub(super) length: u64,
     pub(super) taken: Vec<Taken>,
     pub(super) skipped: Vec<(usize, Reason)>,
+    /// How many more there are that are not told of.
+    pub(super) others: usize,
+    /// Whether it is part of the plan in the end.
+    pub(super) kept: bool,
 }
+
+/// Of so many sources the reasons are told in each round; with more, stories would be long.
+pub(super) const TOLD: usize = 64;
 
 /// The rounds in their order.
 pub(super) type Story = Vec<Round>;
@@ -76,8 +83,12 @@ pub struct Decision<H> {
     pub length: u64,
     /// What each leg got: source, first unit.
     pub taken: Vec<(H, u64)>,
-    /// The other sources, and why not they.
+    /// Other sources, and why not they; 64 of them at most.
     pub skipped: Vec<(H, Because<H>)>,
+    /// How many other sources there are beyond those.
+    pub others: usize,
+    /// Whether it is part of the plan: the exact search starts anew.
+    pub kept: bool,
 }
 
 /// A [`Reason`], and the source that it names.
@@ -126,6 +137,8 @@ impl<H: Copy> Explanation<H> {
                 .into_iter()
                 .filter_map(|(source, reason)| Some((handle(source)?, because(reason))))
                 .collect(),
+            others: round.others,
+            kept: round.kept,
         };
         let log = log.iter().filter_map(|log| Some((handle(log.source)?, log.start, log.length)));
         Self { decisions: story.into_iter().map(decision).collect(), log: log.collect(), outcome }
@@ -168,10 +181,13 @@ impl<H: fmt::Display> fmt::Display for Explanation<H> {
                 for (source, start) in &decision.taken {
                     write!(out, " {source}[{start},{})", start + decision.length)?;
                 }
-                writeln!(out)?;
+                writeln!(out, "{}", if decision.kept { "" } else { " (given up)" })?;
             }
             for (source, because) in &decision.skipped {
                 writeln!(out, "    not {source}: {because}")?;
+            }
+            if decision.others > 0 {
+                writeln!(out, "    nor {} others", decision.others)?;
             }
         }
         for (source, start, units) in &self.log {

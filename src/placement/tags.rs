@@ -36,6 +36,11 @@ impl Tags {
         self.listed
     }
 
+    /// How many listed tags there are. Their numbers are less.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
     /// The listed tags of a source, ascending.
     pub(super) fn of(&self, source: usize) -> &[usize] {
         self.of.get(source).map_or(&[], Vec::as_slice)
@@ -54,19 +59,24 @@ impl Tags {
         false
     }
 
+    /// The listed tags of any of these sources, ascending.
+    pub(super) fn of_any(&self, sources: &[usize]) -> Vec<usize> {
+        let mut tags: Vec<usize> = sources.iter().flat_map(|&source| self.of(source)).copied().collect();
+        tags.sort_unstable();
+        tags.dedup();
+        tags
+    }
+
+    /// Whether the source has one of these tags, which are ascending.
+    pub(super) fn has_any(&self, source: usize, tags: &[usize]) -> bool {
+        !tags.is_empty() && self.of(source).iter().any(|tag| tags.binary_search(tag).is_ok())
+    }
+
     /// These sources, and all that share a listed tag with one of them, ascending.
     pub(super) fn with_sharing(&self, mut sources: Vec<usize>) -> Vec<usize> {
-        if self.listed && !sources.is_empty() {
-            let mut reached = vec![false; self.count];
-            for &tag in sources.iter().flat_map(|&source| self.of(source)) {
-                if let Some(reached) = reached.get_mut(tag) {
-                    *reached = true;
-                }
-            }
-            let shares =
-                |tags: &&Vec<usize>| tags.iter().any(|&tag| reached.get(tag).copied().unwrap_or_default());
-            sources
-                .extend(self.of.iter().enumerate().filter(|(_, tags)| shares(tags)).map(|(index, _)| index));
+        let tags = self.of_any(&sources);
+        if !tags.is_empty() {
+            sources.extend((0..self.of.len()).filter(|&source| self.has_any(source, &tags)));
         }
         sources.sort_unstable();
         sources.dedup();

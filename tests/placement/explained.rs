@@ -57,6 +57,34 @@ fn ties_weights_and_tags_are_told_apart() {
     assert!(text.contains("not B: a listed tag in common with A, which is taken"), "{text}");
     let text = on("A[0,10) B[0,10) C[0,10)", 30, Normal).stripes(2).explain().unwrap().to_string();
     assert!(text.contains("exact search, rows"), "{text}");
+    assert!(text.contains(" (given up)"), "{text}");
     let text = on("A[0,10) B[0,9)", 9, Normal).avoid(9, "A").explain().unwrap().to_string();
     assert!(text.contains("not A: to be avoided in these rows"), "{text}");
+}
+
+#[test]
+fn the_reason_is_that_of_the_source() {
+    // There is room behind the leg on A; it is B that has none.
+    let text =
+        on("A[10,20) B[11,20)", 5, Contiguous).mirrors(2).prev("10: A0 B0").explain().unwrap().to_string();
+    assert!(text.contains("not A: has room, but not every leg finds such a source"), "{text}");
+    assert!(text.contains("not B: no area begins with 10"), "{text}");
+    // A is lighter than B for the first leg; that C is lighter still is the second leg's affair.
+    let input =
+        on("A[20,25) B[20,28) C[20,23)", 8, Cling).mirrors(2).prev("5: A0 C0").prev("5: B0 C6").approximate();
+    let text = input.explain().unwrap().to_string();
+    assert!(text.contains("not A: gives 5, those taken 8 or more"), "{text}");
+}
+
+#[test]
+fn a_round_with_many_sources_tells_of_some() {
+    let mut input = on("", 2000 * 3, Normal);
+    for number in 0..2000 {
+        let mut source = on("A[0,3)", 1, Normal).sources.remove(0);
+        source.name = char::from_u32(0x4e00 + number).unwrap();
+        input.sources.push(source);
+    }
+    let told = input.explain().unwrap();
+    assert!(told.decisions.iter().all(|decision| decision.skipped.len() <= 64));
+    assert!(told.to_string().contains("nor 1935 others"));
 }

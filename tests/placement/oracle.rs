@@ -106,13 +106,9 @@ fn free(input: &Input) -> BTreeMap<char, Vec<Area>> {
 
 /// Sources that have data of the volume before anything is placed.
 fn has_data(input: &Input) -> BTreeSet<char> {
-    let counts = homes(input).is_some();
-    let previous = input.previous.iter().filter(|segment| counts && segment.1.len() == input.legs());
-    let mut data: BTreeSet<char> = previous.flat_map(|segment| &segment.1).map(|leg| leg.0).collect();
-    for (_, sources) in input.avoid.iter().filter(|range| range.0 > 0) {
-        data.extend(relatives(input, &sources.iter().copied().collect(), true));
-    }
-    data
+    let previous = input.previous.iter().flat_map(|segment| &segment.1).map(|leg| leg.0);
+    let copies = input.avoid.iter().filter(|range| range.0 > 0).flat_map(|range| &range.1);
+    previous.chain(copies.copied()).collect()
 }
 
 /// Everything that must be true of a plan. Says what is not.

@@ -90,7 +90,7 @@ fn a_partition_is_a_preference_under_looser_policies() {
     assert_eq!(input.kind(), "insufficient_suitable");
     let input = input.policy(Normal);
     assert_eq!(input.legs_placed(), "A[0,5) / B[0,5)");
-    assert_eq!(input.place().unwrap().partition, Partition::Impossible);
+    assert_eq!(input.place().unwrap().partition, Partition::Shared);
     let input = on("A[0,9)@x B[0,9)@x C[0,9)", 10, Normal).stripes(2).tags(&["@x"]);
     assert_eq!(input.legs_placed(), "A[0,5) / C[0,5)");
 }
@@ -196,4 +196,102 @@ fn the_pictures_of_the_documentation() {
     let normal = on("A[4,9) B[4,6) C[2,10)", 10, Normal).stripes(2).prev("8: A0 B0");
     assert_eq!(normal.legs_placed(), "A[4,9) / B[4,6) C[2,5)");
     assert_eq!(on("A[0,12)", 10, Anywhere).stripes(2).legs_placed(), "A[0,5) / A[5,10)");
+}
+
+#[test]
+fn relatives_of_a_full_source_are_still_relatives() {
+    let input =
+        on("A@site1 B[0,50)@site2 C[0,50)@site1", 20, Normal).prev("10: A0").tags(&["@site1", "@site2"]);
+    assert_eq!(input.legs_placed(), "C[0,20)");
+    let input = on("A[10,12)@x B[0,20)@x", 5, Cling).prev("10: A0").tags(&["@x"]);
+    assert_eq!(input.legs_placed(), "A[10,12) B[0,3)");
+    assert_eq!(input.place().unwrap().method, Method::Rounds);
+    let input = on("A[0,10)@x B[0,9)@y C[0,8)@x", 15, Normal).tags(&["@*"]);
+    assert_eq!(input.legs_placed(), "A[0,10) C[0,5)");
+}
+
+#[test]
+fn the_rest_goes_on_to_the_next_step_and_not_back() {
+    let input = on("A[0,3) B[0,5) C[0,4)[6,9)", 10, Normal);
+    assert_eq!(input.legs_placed(), "B[0,5) C[0,4) A[0,1)");
+}
+
+#[test]
+fn anywhere_cuts_areas_into_parts_that_serve_all_legs() {
+    let input = on("A[0,6)[7,12)", 10, Anywhere).stripes(2).set(|input| input.parity = 1).approximate();
+    assert_eq!(input.place().unwrap().placed_units, 6);
+    let input = on("A[0,100)", 120, Anywhere).stripes(2).approximate();
+    assert_eq!(input.legs_placed(), "A[0,50) / A[50,100)");
+    // Asking for more never gives less.
+    for units in 1..40 {
+        let input = on("A[0,7)[9,14) B[3,5)[6,10)", units * 2, Anywhere).stripes(2).approximate();
+        assert_eq!(input.place().unwrap().placed_units, (units * 2).min(18), "{units}");
+    }
+}
+
+#[test]
+fn the_lightest_of_matched_legs_is_as_heavy_as_can_be() {
+    let input = on("A[100,110) B[100,109) C[100,101)", 9, Cling).mirrors(2).prev("1: C0 A0").prev("1: A5 B5");
+    assert_eq!(input.legs_placed(), "A[100,109) / B[100,109)");
+}
+
+#[test]
+fn a_partition_is_judged_by_the_plan() {
+    let logs = |input: Input| apart(with_log(input, 2, 5));
+    let input = logs(on("B[0,10)@y A[0,10)@x C[0,7)[8,11)@x", 10, Normal).mirrors(2).tags(&["@*"]));
+    let plan = input.place().unwrap();
+    judge(&input, &plan).unwrap();
+    assert_eq!(plan.partition, Partition::Shared, "{plan:?}");
+    let input = on("A[0,5)[6,11)@x B[0,5)[6,11)@y", 10, Normal).mirrors(2).tags(&["@*"]);
+    assert_eq!(input.place().unwrap().partition, Partition::Apart);
+}
+
+#[test]
+fn where_the_data_of_the_volume_is() {
+    // Another source with the same tag has no data.
+    let input = on("A@x B[0,10)@x C[0,10)@y", 10, Normal).tags(&["@*"]).avoid(10, "A");
+    let plan = apart(with_log(input, 1, 1)).place().unwrap();
+    assert_eq!(pieces(&plan.log), [('B', 0, 1)]);
+    // A segment that cannot be continued has.
+    let input = on("A[10,12) B[0,10) C[0,20)", 10, Normal).mirrors(2).prev("10: A0");
+    assert_eq!(apart(with_log(input, 1, 1)).kind(), "no_log_space");
+}
+
+#[test]
+fn many_legs_with_a_tag_each_are_kept_apart() {
+    let mut input = on("", 3000 * 5, Contiguous).stripes(3000).tags(&["@*"]);
+    for number in 0..3000 {
+        let mut source = on("A[0,5)", 1, Normal).sources.remove(0);
+        source.name = char::from_u32(0x4e00 + number).unwrap();
+        source.tags = vec![format!("t{number}")];
+        input.sources.push(source);
+    }
+    assert_eq!(input.place().unwrap().partition, Partition::Apart);
+}
+
+#[test]
+fn many_logs_on_many_sources() {
+    let mut input = with_log(on("", 10, Normal), 4096, 2);
+    for number in 0..4097 {
+        let mut source = on("A[0,50)", 1, Normal).sources.remove(0);
+        source.name = char::from_u32(0x4e00 + number).unwrap();
+        input.sources.push(source);
+    }
+    let plan = input.place().unwrap();
+    let sources: std::collections::BTreeSet<char> = plan.log.iter().map(|log| log.source).collect();
+    assert_eq!(sources.len(), 4096);
+}
+
+#[test]
+fn a_search_that_is_too_large_says_so() {
+    // Where six logs go on 64 sources: too many ways to try, and none leaves three sources for the legs.
+    let mut input = with_log(on("", 201, Cling), 6, 1).mirrors(3);
+    for number in 0..64 {
+        let mut source = on("A", 1, Normal).sources.remove(0);
+        source.name = char::from_u32(0x4e00 + number).unwrap();
+        source.areas = (0..100).map(|at| freehold::placement::Area::new(at * 3, at * 3 + 2)).collect();
+        input.sources.push(source);
+    }
+    let error = input.place().unwrap_err();
+    assert!(error.to_string().contains("bound"), "{error}");
 }

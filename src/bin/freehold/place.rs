@@ -1,6 +1,6 @@
 //! `freehold place`: a free map and a request in, a plan out.
 
-use std::io::{Read, Write};
+use std::io::{BufWriter, Read, Write};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -169,8 +169,8 @@ struct ErrorDocument<'a> {
 }
 
 pub(crate) fn run(args: &PlaceArgs, output: &mut Output) -> Result<Exit, Failure> {
-    let text = read(args)?;
-    let document: Document = match serde_json::from_str(&text) {
+    let bytes = read(args)?;
+    let document: Document = match serde_json::from_slice(&bytes) {
         Ok(document) => document,
         Err(error) => return refuse(output, "invalid_request", &format!("cannot read the input: {error}")),
     };
@@ -180,14 +180,14 @@ pub(crate) fn run(args: &PlaceArgs, output: &mut Output) -> Result<Exit, Failure
     }
 }
 
-fn read(args: &PlaceArgs) -> Result<String, Failure> {
-    let mut text = String::new();
+fn read(args: &PlaceArgs) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
     let (result, from) = match &args.file {
-        Some(path) => (std::fs::read_to_string(path).map(|read| text = read), path.display().to_string()),
-        None => (std::io::stdin().read_to_string(&mut text).map(|_| ()), "standard input".to_owned()),
+        Some(path) => (std::fs::read(path).map(|read| bytes = read), path.display().to_string()),
+        None => (std::io::stdin().read_to_end(&mut bytes).map(|_| ()), "standard input".to_owned()),
     };
     result.map_err(|error| Failure::new(Exit::Failed, "io", format!("cannot read {from}: {error}")))?;
-    Ok(text)
+    Ok(bytes)
 }
 
 /// The answer is a document here too, and there is one line of complaint.
@@ -255,7 +255,8 @@ fn answer(document: &Document, explained: bool) -> Result<Plan<&str>, PlacementE
     };
     if explained && let Ok(explanation) = explain(&sources, &request) {
         // Nobody may be there to read it.
-        let _ = write!(std::io::stderr(), "{explanation}");
+        let mut out = BufWriter::new(std::io::stderr().lock());
+        let _ = write!(out, "{explanation}").and_then(|()| out.flush());
     }
     place(&sources, &request)
 }

@@ -8,12 +8,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::Work;
-use crate::placement::instance::Instance;
+use crate::placement::instance::{Avoided, Instance};
+use crate::placement::tags::Tags;
 
 /// Rows with the same sources to avoid.
 #[derive(Debug)]
 pub(super) struct Class {
-    avoided: Vec<usize>,
+    avoided: Avoided,
     /// Where they are: first row, and the one behind the last. Ascending.
     pub(super) spans: Vec<(u64, u64)>,
     pub(super) rows: u64,
@@ -27,14 +28,14 @@ pub(super) struct Classes {
 impl Classes {
     /// The rows from `first` to `rows`.
     pub(super) fn new(instance: &Instance<'_>, first: u64, rows: u64) -> Self {
-        let mut classes: BTreeMap<&[usize], Class> = BTreeMap::new();
+        let mut classes: BTreeMap<&Avoided, Class> = BTreeMap::new();
         let mut from = first;
-        let behind = std::iter::once((rows, &[][..]));
-        for (end, avoided) in
-            instance.ranges.iter().map(|range| (range.end.min(rows), range.avoided.as_slice())).chain(behind)
-        {
+        let nothing = Avoided::default();
+        let behind = std::iter::once((rows, &nothing));
+        let ranges = instance.ranges.iter().map(|range| (range.end.min(rows), &range.avoided));
+        for (end, avoided) in ranges.chain(behind) {
             if from < end {
-                let new = || Class { avoided: avoided.to_vec(), spans: Vec::new(), rows: 0 };
+                let new = || Class { avoided: avoided.clone(), spans: Vec::new(), rows: 0 };
                 let class = classes.entry(avoided).or_insert_with(new);
                 class.spans.push((from, end));
                 class.rows += end - from;
@@ -45,14 +46,23 @@ impl Classes {
     }
 
     /// Whether the source is to be avoided in any of these rows.
-    pub(super) fn are_avoiding(&self, source: usize) -> bool {
-        self.all.iter().any(|class| class.avoided.binary_search(&source).is_ok())
+    pub(super) fn are_avoiding(&self, source: usize, tags: &Tags) -> bool {
+        self.all.iter().any(|class| class.avoided.has(source, tags))
     }
 
     /// For each class, what each source gives to it. None if there is not enough, or no work is left.
-    pub(super) fn flow(&self, capacities: &[u64], legs: u64, work: &mut Work) -> Option<Vec<Vec<u64>>> {
+    pub(super) fn flow(
+        &self,
+        capacities: &[u64],
+        legs: u64,
+        tags: &Tags,
+        work: &mut Work,
+    ) -> Option<Vec<Vec<u64>>> {
+        // What the tables take.
+        work.step((capacities.len() * (self.all.len() + 1)) as u64).then_some(())?;
         let mut flow = Flow {
             classes: &self.all,
+            tags,
             left: capacities.to_vec(),
             missing: Vec::with_capacity(self.all.len()),
             amounts: vec![vec![0; capacities.len()]; self.all.len()],
@@ -70,6 +80,7 @@ impl Classes {
 
 struct Flow<'c> {
     classes: &'c [Class],
+    tags: &'c Tags,
     left: Vec<u64>,
     missing: Vec<u64>,
     amounts: Vec<Vec<u64>>,
@@ -80,7 +91,7 @@ impl Flow<'_> {
     fn fill(&mut self, work: &mut Work) -> Option<()> {
         for ((class, amounts), missing) in self.classes.iter().zip(&mut self.amounts).zip(&mut self.missing) {
             for (source, (amount, left)) in amounts.iter_mut().zip(&mut self.left).enumerate() {
-                if *left > 0 && class.avoided.binary_search(&source).is_err() {
+                if *left > 0 && !class.avoided.has(source, self.tags) {
                     *amount = (*left).min(class.rows).min(*missing);
                     *left -= *amount;
                     *missing -= *amount;
@@ -110,7 +121,7 @@ impl Flow<'_> {
                 work.step(1).then_some(())?;
                 let is_new = class_from.get(at).is_some_and(Option::is_none);
                 let has_room = self.amount(at, source) < class.rows;
-                if !is_new || !has_room || class.avoided.binary_search(&source).is_ok() {
+                if !is_new || !has_room || class.avoided.has(source, self.tags) {
                     continue;
                 }
                 *class_from.get_mut(at)? = Some(source);

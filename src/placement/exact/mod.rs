@@ -9,11 +9,11 @@ mod flow;
 mod hosts;
 mod spread;
 
+use super::Step;
 use super::draft::{Draft, Taken};
 use super::free::Free;
 use super::instance::Instance;
 use super::story::{Round, Story};
-use super::{Partition, Step};
 
 use flow::Classes;
 
@@ -99,6 +99,8 @@ struct Search<'i, 'a, 'r> {
     rows: u64,
     /// Logs that each source could hold at most.
     most_logs: Vec<u64>,
+    /// Steps for each look at all areas of all sources.
+    look: u64,
     /// The rows that are left to the flow.
     classes: Classes,
 }
@@ -115,7 +117,8 @@ impl<'i, 'a, 'r> Search<'i, 'a, 'r> {
             if taken || instance.logs == 0 { 0 } else { hosts::most(free.areas(), instance.log_units) }
         };
         let most_logs = instance.free.iter().enumerate().map(most).collect();
-        let search = Self { instance, rule, rows, most_logs, classes: Classes::default() };
+        let look = instance.free.iter().map(|free| 2 + free.areas().count() as u64).sum();
+        let search = Self { instance, rule, rows, most_logs, look, classes: Classes::default() };
         let first = u64::from(search.has_first_row());
         Some(Self { classes: Classes::new(instance, first, rows), ..search })
     }
@@ -162,8 +165,9 @@ impl<'i, 'a, 'r> Search<'i, 'a, 'r> {
     }
 
     fn with_first_row(&self, logs: &[u64], work: &mut Work) -> Option<Draft<'i, 'a>> {
+        work.step(self.look).then_some(())?;
         match self.rule {
-            Rule::Anywhere => anywhere::place(self.instance, self.rows, logs),
+            Rule::Anywhere => anywhere::place(self.instance, self.rows, logs, work),
             Rule::Within(allowed) if !self.has_first_row() => self.with_flow(logs, allowed, &[], work),
             _ => {
                 let first = self.first_sources(logs);
@@ -182,7 +186,7 @@ impl<'i, 'a, 'r> Search<'i, 'a, 'r> {
     /// rows depend on it: with nothing to avoid, the first choice is the best then.
     fn first_sources(&self, logs: &[u64]) -> Vec<(usize, u64)> {
         let instance = self.instance;
-        let avoided = instance.ranges.first().map_or(&[][..], |range| &range.avoided);
+        let avoided = instance.ranges.first().map(|range| &range.avoided);
         let mut first: Vec<(usize, u64)> = Vec::new();
         for (source, free) in instance.free.iter().enumerate() {
             let is_allowed = match self.rule {
@@ -190,7 +194,10 @@ impl<'i, 'a, 'r> Search<'i, 'a, 'r> {
                 _ => true,
             };
             let count = logs.get(source).copied().unwrap_or_default();
-            if !is_allowed || avoided.binary_search(&source).is_ok() || self.is_closed(logs, source) {
+            if !is_allowed
+                || avoided.is_some_and(|avoided| avoided.has(source, &instance.tags))
+                || self.is_closed(logs, source)
+            {
                 continue;
             }
             if let Some(area) = hosts::host(free.areas(), self.head(), instance.log_units, count) {
@@ -201,7 +208,7 @@ impl<'i, 'a, 'r> Search<'i, 'a, 'r> {
             // All rows will be on them.
             let leg = self.rows.saturating_add(instance.metadata);
             first.retain(|&(source, _)| {
-                self.capacity(logs, source) >= leg && !self.classes.are_avoiding(source)
+                self.capacity(logs, source) >= leg && !self.classes.are_avoiding(source, &instance.tags)
             });
         }
         if !matches!(self.rule, Rule::Whole) {
@@ -234,7 +241,8 @@ impl<'i, 'a, 'r> Search<'i, 'a, 'r> {
             return self.with_flow(logs, &allowed, chosen, work).ok_or(is_best);
         }
         for (at, &(source, start)) in left.iter().enumerate() {
-            if left.len() - at < missing || !work.step(1 + chosen.len() as u64) {
+            let compared = (1 + chosen.len()) * (1 + self.instance.tags.of(source).len());
+            if left.len() - at < missing || !work.step(compared as u64) {
                 break;
             }
             let shares = |&(other, _): &(usize, u64)| self.instance.tags.share(source, other);
@@ -283,7 +291,7 @@ impl<'i, 'a, 'r> Search<'i, 'a, 'r> {
         let amounts = if whole {
             Vec::new()
         } else {
-            self.classes.flow(&capacities, self.instance.legs as u64, work)?
+            self.classes.flow(&capacities, self.instance.legs as u64, &self.instance.tags, work)?
         };
         let mut draft = Draft::new(self.instance);
         for (leg, &(source, start)) in first.iter().enumerate() {
@@ -320,15 +328,6 @@ fn set(values: &mut [u64], at: usize, value: u64) {
     }
 }
 
-/// What is true of the tags of an exact placement, when the rounds found this.
-pub(super) fn partition(instance: &Instance<'_>, rounds: Partition) -> Partition {
-    if instance.limit == Step::Contiguous && instance.previous.is_none() && instance.tags.are_listed() {
-        Partition::Apart
-    } else {
-        rounds
-    }
-}
-
 /// The placement as rounds: rows are cut where any leg goes on elsewhere.
 pub(super) fn told(draft: &Draft<'_, '_>) -> Story {
     let mut story = Story::new();
@@ -354,7 +353,7 @@ pub(super) fn told(draft: &Draft<'_, '_>) -> Story {
                 *offset += length;
             }
         }
-        story.push(Round { step: None, row, length, taken, skipped: Vec::new() });
+        story.push(Round { step: None, row, length, taken, skipped: Vec::new(), others: 0, kept: true });
         row += length;
     }
 }

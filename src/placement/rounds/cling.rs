@@ -35,12 +35,9 @@ impl Homes {
         Self { legs: self.legs.iter().map(|homes| tags.with_sharing(homes.clone())).collect() }
     }
 
-    /// The sources of a row are known from now on; only they if just the last segment counts.
-    pub(super) fn follow(&mut self, seats: &[usize], maximise_cling: bool) {
+    /// The sources of a row are known from now on.
+    pub(super) fn learn(&mut self, seats: &[usize]) {
         for (homes, &source) in self.legs.iter_mut().zip(seats) {
-            if !maximise_cling {
-                homes.clear();
-            }
             if !homes.contains(&source) {
                 homes.push(source);
             }
@@ -67,6 +64,14 @@ impl Homes {
         self.legs.iter().any(|homes| homes.contains(&source))
     }
 
+    /// Why a source that legs know was not taken, where each leg chose among those that it knows.
+    fn why_not(&self, draft: &Draft<'_, '_>, source: usize, seats: &[usize], want: u64) -> Option<Reason> {
+        let knowing = self.legs.iter().zip(seats).filter(|(homes, _)| homes.contains(&source));
+        let gives = draft.weight(source, want);
+        let least = knowing.map(|(_, &seat)| draft.weight(seat, want)).min()?;
+        Some(if gives < least { Reason::Lighter { gives, least } } else { Reason::Later })
+    }
+
     /// Forgets sources on which nothing is free.
     fn forget_full(&mut self, free: &[Free<'_>]) {
         for homes in &mut self.legs {
@@ -77,21 +82,29 @@ impl Homes {
 
 /// Rounds on sources that the legs know, until one takes nothing.
 pub(super) fn run(draft: &mut Draft<'_, '_>, step: Step, homes: &mut Homes) {
+    let stranger = if step == Step::Cling { Reason::NotUsed } else { Reason::NoSharedTag };
     loop {
         let want = draft.want();
         if want == 0 || homes.are_unknown() {
             return;
         }
         homes.forget_full(&draft.free);
-        let stranger = if step == Step::Cling { Reason::NotUsed } else { Reason::NoSharedTag };
-        let outside = |_: &Draft<'_, '_>, source: usize| (!homes.know(source)).then(|| stranger.clone());
-        let Some(seats) = at_home(draft, homes, want).or_else(|| with_others(draft, homes, want)) else {
+        let own = at_home(draft, homes, want);
+        let is_own = own.is_some();
+        let Some(seats) = own.or_else(|| with_others(draft, homes, want)) else {
+            let outside = |_: &Draft<'_, '_>, source: usize| (!homes.know(source)).then(|| stranger.clone());
             draft.tell(step, want, &[], 0, outside);
             return;
+        };
+        let outside = |draft: &Draft<'_, '_>, source: usize| match homes.know(source) {
+            false => Some(stranger.clone()),
+            true if is_own => homes.why_not(draft, source, &seats, want),
+            true => None,
         };
         if !take(draft, step, &seats, want, outside) {
             return;
         }
+        homes.learn(&seats);
     }
 }
 
@@ -117,26 +130,39 @@ fn are_distinct(seats: &[usize]) -> bool {
     sorted.windows(2).all(|pair| pair.first() != pair.last())
 }
 
-/// Legs that would choose the same source are matched with others that they know: by augmenting paths (Kuhn's form of
-/// the Hungarian method), each leg looking at the heaviest first.
+/// Legs that would choose the same source are matched with others that they know, so that the lightest of those taken is as
+/// heavy as can be: by augmenting paths (Kuhn's form of the Hungarian method) over the sources of a weight or more, each
+/// leg looking at the heaviest first.
 fn matched(draft: &Draft<'_, '_>, homes: &Homes, want: u64) -> Option<Seats> {
-    let wishes: Vec<Vec<usize>> = homes
-        .legs
-        .iter()
-        .map(|known| {
-            let mut wishes: Vec<(u64, usize)> = known
-                .iter()
-                .map(|&source| (draft.weight(source, want), source))
-                .filter(|wish| wish.0 > 0)
-                .collect();
-            wishes.sort_unstable_by_key(|&(weight, source)| (std::cmp::Reverse(weight), source));
-            wishes.into_iter().map(|(_, source)| source).collect()
-        })
-        .collect();
-    let mut holders: Vec<Option<usize>> = vec![None; draft.free.len()];
+    let wishes = homes.legs.iter().map(|known| {
+        let weighed = known.iter().map(|&source| (draft.weight(source, want), source));
+        let mut wishes: Vec<(u64, usize)> = weighed.filter(|wish| wish.0 > 0).collect();
+        wishes.sort_unstable_by_key(|&(weight, source)| (std::cmp::Reverse(weight), source));
+        wishes
+    });
+    let wishes: Vec<Vec<(u64, usize)>> = wishes.collect();
+    let mut weights: Vec<u64> = wishes.iter().flatten().map(|&(weight, _)| weight).collect();
+    weights.sort_unstable();
+    weights.dedup();
+    // With a lower weight there is a match if there is one with a higher.
+    let match_of = |least: u64| {
+        let heavy: Vec<Vec<usize>> = wishes
+            .iter()
+            .map(|wishes| {
+                wishes.iter().take_while(|wish| wish.0 >= least).map(|&(_, source)| source).collect()
+            })
+            .collect();
+        seats_of(&heavy, draft.free.len())
+    };
+    let matching = weights.partition_point(|&weight| match_of(weight).is_some());
+    weights.get(matching.checked_sub(1)?).and_then(|&least| match_of(least))
+}
+
+fn seats_of(wishes: &[Vec<usize>], sources: usize) -> Option<Seats> {
+    let mut holders: Vec<Option<usize>> = vec![None; sources];
     for leg in 0..wishes.len() {
-        let mut asked = vec![false; draft.free.len()];
-        if !seat(leg, &wishes, &mut holders, &mut asked) {
+        let mut asked = vec![false; sources];
+        if !seat(leg, wishes, &mut holders, &mut asked) {
             return None;
         }
     }
@@ -151,6 +177,16 @@ fn matched(draft: &Draft<'_, '_>, homes: &Homes, want: u64) -> Option<Seats> {
 
 /// Finds a source for a leg, moving others if they can move. As deep as there are legs at most.
 fn seat(leg: usize, wishes: &[Vec<usize>], holders: &mut [Option<usize>], asked: &mut [bool]) -> bool {
+    // A free one before one that another leg would have to give up.
+    let free = wishes
+        .get(leg)
+        .into_iter()
+        .flatten()
+        .find(|&&source| holders.get(source).is_some_and(Option::is_none));
+    if let Some(holder) = free.and_then(|&source| holders.get_mut(source)) {
+        *holder = Some(leg);
+        return true;
+    }
     for &source in wishes.get(leg).into_iter().flatten() {
         match asked.get_mut(source) {
             Some(asked) if !*asked => *asked = true,

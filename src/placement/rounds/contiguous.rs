@@ -29,9 +29,13 @@ fn adjacent(draft: &mut Draft<'_, '_>, mut ends: Vec<(usize, u64)>) {
         sources.sort_unstable();
         sources.dedup();
         let length = if sources.len() == ends.len() { length } else { 0 };
-        let outside = |_: &Draft<'_, '_>, source: usize| {
+        let outside = |draft: &Draft<'_, '_>, source: usize| {
             let end = ends.iter().find(|end| end.0 == source);
-            Some(end.map_or(Reason::NotUsed, |&(_, at)| Reason::NotAdjacent { at }))
+            Some(match end {
+                None => Reason::NotUsed,
+                Some(&(_, end)) if behind(draft, source, end, want) > 0 => Reason::Alone,
+                Some(&(_, at)) => Reason::NotAdjacent { at },
+            })
         };
         let head = draft.head();
         draft.tell(Step::Contiguous, want, if length > 0 { &picks } else { &[] }, length, outside);
@@ -60,17 +64,16 @@ fn behind(draft: &Draft<'_, '_>, source: usize, end: u64, want: u64) -> u64 {
 
 /// Each leg of a new volume in one area, on sources that share no listed tag.
 fn whole(draft: &mut Draft<'_, '_>) -> Partition {
-    let (want, tags) = (draft.want(), &draft.instance.tags);
-    let partition = if tags.are_listed() { Partition::Apart } else { Partition::NotAsked };
+    let (want, rows, tags) = (draft.want(), draft.rest(), &draft.instance.tags);
     if want == 0 {
-        return partition;
+        return Partition::NotAsked;
     }
     // A range of the avoid list that ends in between would split the legs.
-    let rows = draft.rest();
     let fitting =
         draft.instance.sources().filter(|&source| want == rows && draft.weight(source, rows) == rows);
     let fitting: Vec<usize> = fitting.collect();
-    let found = if tags.are_listed() {
+    let is_partition = tags.are_listed();
+    let found = if is_partition {
         apart(&fitting, tags, draft.instance.legs)
     } else {
         Found::first(&fitting, draft.instance.legs)
@@ -84,17 +87,17 @@ fn whole(draft: &mut Draft<'_, '_>) -> Partition {
             let shares = |draft: &Draft<'_, '_>, source: usize| {
                 let other = seats.iter().find(|&&seat| draft.instance.tags.share(seat, source));
                 let shares = other.map(|&with| Reason::SharesTag { with });
-                too_small(draft, source).or(shares.filter(|_| partition == Partition::Apart))
+                too_small(draft, source).or(shares.filter(|_| is_partition))
             };
             take(draft, Step::Contiguous, &seats, rows, shares);
-            partition
+            if is_partition { Partition::Apart } else { Partition::NotAsked }
         }
         Found::Nothing { bounded } => {
             draft.tell(Step::Contiguous, want, &[], 0, too_small);
-            match partition {
-                Partition::Apart if bounded => Partition::Bounded,
-                Partition::Apart => Partition::Impossible,
-                other => other,
+            match (is_partition, bounded) {
+                (false, _) => Partition::NotAsked,
+                (true, false) => Partition::Shared,
+                (true, true) => Partition::Bounded,
             }
         }
     }

@@ -32,16 +32,15 @@ pub(super) fn run(draft: &mut Draft<'_, '_>) -> Partition {
             // Of a new volume the first round chooses, and the others stay there.
             settle(draft, Step::Cling, &mut heaviest, &mut homes);
         }
-        cling::run(draft, Step::Cling, &mut homes);
-    }
-    if limit >= Step::ClingByTags && draft.instance.tags.are_listed() {
+        // Relatives of a source are so when it is full, too.
         let mut relatives = homes.with_sharing(&draft.instance.tags);
-        cling::run(draft, Step::ClingByTags, &mut relatives);
+        cling::run(draft, Step::Cling, &mut homes);
+        if limit >= Step::ClingByTags && draft.instance.tags.are_listed() {
+            cling::run(draft, Step::ClingByTags, &mut relatives);
+        }
     }
     if limit >= Step::Normal {
-        while settle(draft, Step::Normal, &mut heaviest, &mut homes) {
-            cling::run(draft, Step::Cling, &mut homes);
-        }
+        while settle(draft, Step::Normal, &mut heaviest, &mut homes) {}
     }
     if limit >= Step::Anywhere {
         anywhere::run(draft);
@@ -61,7 +60,7 @@ fn settle(draft: &mut Draft<'_, '_>, step: Step, heaviest: &mut Heaviest, homes:
     };
     let seats = homes.seated(chosen);
     let taken = take(draft, step, &seats, want, |_, _| None);
-    homes.follow(&seats, draft.instance.maximise_cling);
+    homes.learn(&seats);
     taken
 }
 
