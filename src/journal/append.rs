@@ -1,12 +1,13 @@
 //! Appending: what the transactions of a group change goes into the overlay, and is noted for the group.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::engine::Journal;
-use super::group::{Group, Touch};
+use super::group::{Group, Scratch, Touch};
 use super::overlay::{BlockId, OverlayBlock};
 use crate::device::Port;
 use crate::format::{GROUP_HEADER_BYTES, LeafAddress, PayloadEncoder};
@@ -21,6 +22,8 @@ pub(super) struct Changes {
     group: u64,
     /// Blocks that it changed, each once. What it changed of them stands in the overlay.
     pub(super) touched: Vec<BlockId>,
+    /// For encoding it.
+    pub(super) scratch: Scratch,
     pub(super) dirty: FxHashSet<BlockId>,
     /// Grows with each snapshot. A block that was last noted as dirty in an earlier round is not in `dirty`; a block of a
     /// caller whose last image is of an earlier round needs a new one.
@@ -30,7 +33,7 @@ pub(super) struct Changes {
 impl Default for Changes {
     fn default() -> Self {
         // No block has an image yet.
-        Self { group: 0, touched: Vec::new(), dirty: FxHashSet::default(), round: 1 }
+        Self { group: 0, touched: Vec::new(), scratch: Scratch::default(), dirty: FxHashSet::default(), round: 1 }
     }
 }
 
@@ -90,26 +93,34 @@ impl<'a> Appender<'a> {
 
     /// Puts bytes into a metadata block.
     pub fn bytes(&mut self, leaf: LeafAddress, offset: u32, bytes: &[u8]) {
-        self.metadata(leaf, |touch, content| touch.marks.overwrite(content, offset, bytes));
+        let end = offset.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        self.metadata(leaf, offset..end, |touch, content| touch.marks.overwrite(content, offset, bytes));
     }
 
     /// Sets or clears a run of bits of a metadata block, the least significant bit of each byte first.
     pub fn bits(&mut self, leaf: LeafAddress, first: u32, count: u32, set: bool) {
-        self.metadata(leaf, |touch, content| {
+        let (start, end) = (first / 8, (first + count).div_ceil(8));
+        self.metadata(leaf, start..end, |touch, content| {
             set_bits(content, first, count, set);
-            touch.marks.add(first / 8, (first + count).div_ceil(8));
+            touch.marks.add(start, end);
             count > 0
         });
     }
 
-    /// Changes a metadata block; `change` says whether anything is not what it was.
-    fn metadata(&mut self, leaf: LeafAddress, change: impl FnOnce(&mut Touch, &mut [u8]) -> bool) {
+    /// Changes bytes of a metadata block, none outside of `range`; `change` says whether anything is not what it was.
+    fn metadata(
+        &mut self,
+        leaf: LeafAddress,
+        range: Range<u32>,
+        change: impl FnOnce(&mut Touch, &mut [u8]) -> bool,
+    ) {
         let (id, lsn) = (BlockId::Metadata(leaf.0), self.last_lsn);
         let changes = &mut *self.changes;
         let changed = self.journal.overlay.change(id, |block| {
             let first = block.touch.begin(changes.group);
             let content = Arc::make_mut(&mut block.content);
-            if change(&mut block.touch, content) {
+            let touch = &mut block.touch;
+            if block.crc.change(content, range, |content| change(touch, content)) {
                 changes.note(id, block, lsn, first);
             } else if first {
                 block.touch.forget();
@@ -141,14 +152,18 @@ impl<'a> Appender<'a> {
             let start = usize::try_from(within).unwrap_or(0);
             let range = start..start + part.len();
             let changed = journal.overlay.change(id, |block| {
-                if let Some(target) = Arc::make_mut(&mut block.content).get_mut(range.clone()) {
-                    target.copy_from_slice(part);
-                }
+                let place = |at: usize| u32::try_from(at).unwrap_or(0);
+                let marked = place(range.start)..place(range.end);
+                let content = Arc::make_mut(&mut block.content);
+                block.crc.change(content, marked.clone(), |content| {
+                    if let Some(target) = content.get_mut(range) {
+                        target.copy_from_slice(part);
+                    }
+                });
                 let first = block.touch.begin(changes.group);
                 block.touch.image |= block.image_round != changes.round;
                 block.image_round = changes.round;
-                let place = |at: usize| u32::try_from(at).unwrap_or(0);
-                block.touch.marks.add(place(range.start), place(range.end));
+                block.touch.marks.add(marked.start, marked.end);
                 changes.note(id, block, lsn, first);
             });
             if changed.is_none() {

@@ -6,7 +6,7 @@ use std::sync::{Arc, MutexGuard};
 
 use tokio::sync::oneshot;
 
-use super::append::Appender;
+use super::append::{Appender, Changes};
 use super::data::DataWaiter;
 use super::engine::{Journal, State, Writer, count};
 use super::group::{EncodedGroup, Group, encode};
@@ -191,7 +191,8 @@ impl Journal {
             let published_at = self.now();
             self.stages.publish.record_time(published_at.saturating_sub(start));
             let granule = self.layout.ring_granule_bytes();
-            let encoded = encode(&writer.changes.touched, &self.overlay, granule)?;
+            let Changes { touched, scratch, .. } = &mut writer.changes;
+            let encoded = encode(touched, &self.overlay, granule, scratch)?;
             let spare = group.granules.checked_sub(encoded.bytes.len() / granule as usize);
             self.space
                 .add_permits(spare.ok_or(Error::Internal("a group outgrew the ring space claimed for it"))?);

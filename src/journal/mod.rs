@@ -25,6 +25,7 @@
 //! who writes its group.
 
 mod append;
+mod carried;
 mod checkpoint;
 mod commit;
 mod data;
