@@ -92,11 +92,13 @@ pub(super) struct Shared {
     core: CachePadded<Mutex<Core>>,
     /// In the order in which they joined. Its lock comes behind that of `core`.
     queue: CachePadded<Mutex<VecDeque<Intent>>>,
+    /// The lists of the last group that took effect, empty: for the next one. Only the one who writes groups takes them.
+    lists: Mutex<Changes>,
 }
 
 impl Shared {
     pub(super) fn new(layout: Arc<Layout>, core: Core) -> Self {
-        Self { layout, core: Mutex::new(core).into(), queue: CachePadded::default() }
+        Self { layout, core: Mutex::new(core).into(), queue: CachePadded::default(), lists: Mutex::default() }
     }
 
     pub(super) fn core(&self, port: &Port) -> MutexGuard<'_, Core> {
@@ -110,18 +112,25 @@ impl Shared {
         // Nothing that can panic half way is done under this lock.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn lists(&self) -> MutexGuard<'_, Changes> {
+        // Nothing is done under this lock.
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Publisher for Shared {
     fn publish(&self, transactions: u32, appender: &mut Appender<'_>) -> Result<()> {
         let mut left = transactions as usize;
-        let mut changes = Changes::default();
+        let mut changes = std::mem::take(&mut *self.lists());
         while left > 0 {
             let published = self.publish_some(left, appender.last_lsn(), appender.port(), &mut changes)?;
             left -= published;
             // Blocks change without the lock. What reads several of them looks whether their segment is in flight.
             changes.apply(appender);
         }
+        // After an error, or a panic, they may not be empty, and are dropped.
+        *self.lists() = changes;
         Ok(())
     }
 
@@ -168,11 +177,15 @@ impl Shared {
             port.check_poison()?;
             return Err(Error::Internal("a transaction that joined a group is gone"));
         }
-        changes.intents.extend(queue.drain(..count));
+        if count == queue.len() {
+            std::mem::swap(&mut changes.intents, &mut *queue);
+        } else {
+            changes.intents.extend(queue.drain(..count));
+        }
         drop(queue);
         core.in_flight.lsn = lsn;
         let mut batch = core.space.begin_batch();
-        for intent in &mut changes.intents {
+        for intent in &changes.intents {
             let published = core.take_effect(intent, &mut batch, &mut changes.metadata);
             changes.published.push(published);
         }
@@ -182,15 +195,16 @@ impl Shared {
 }
 
 /// What some transactions change on disk.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Changes {
     metadata: Vec<MetadataChange>,
-    intents: Vec<Intent>,
+    intents: VecDeque<Intent>,
     /// Of each of them.
     published: Vec<Published>,
 }
 
 /// A change of a metadata block.
+#[derive(Debug)]
 enum MetadataChange {
     Bytes { leaf: LeafAddress, offset: u32, len: u32, bytes: [u8; MOST_BYTES] },
     Bits { leaf: LeafAddress, first: u32, count: u32, set: bool },
@@ -270,7 +284,7 @@ impl Core {
     /// One transaction takes effect.
     fn take_effect(
         &mut self,
-        intent: &mut Intent,
+        intent: &Intent,
         batch: &mut Batch,
         blocks: &mut dyn MetadataBlocks,
     ) -> Published {
@@ -278,14 +292,14 @@ impl Core {
         in_flight.allocated.extend(intent.allocated.iter().map(|own| own.extent.offset));
         in_flight.claimed.extend(intent.freed.iter().map(|(extent, _)| extent.offset));
         in_flight.claimed.extend(intent.resized.iter().map(|(extent, _)| extent.offset));
-        let allocations: SmallVec<[Allocation; 1]> =
-            intent.allocated.iter().map(|own| own.allocation).collect();
-        let releases: SmallVec<[Release; 1]> = intent.freed.iter().map(|(_, release)| *release).collect();
-        let resizes: Vec<Resize> = intent.resized.iter().map(|(_, resize)| *resize).collect();
-        let published = self.space.publish(&allocations, &releases, &resizes, batch, blocks);
-        self.unpin(&releases, &resizes);
-        self.in_flight.releases.extend(releases);
-        self.in_flight.resizes.extend(resizes);
+        let allocations = intent.allocated.iter().map(|own| &own.allocation);
+        let releases = intent.freed.iter().map(|(_, release)| release);
+        let resizes = intent.resized.iter().map(|(_, resize)| resize);
+        let published = self.space.publish(allocations, releases.clone(), resizes.clone(), batch, blocks);
+        self.in_flight.releases.extend(releases.clone());
+        self.in_flight.resizes.extend(resizes.clone());
+        releases.for_each(|release| self.unpin(release));
+        resizes.for_each(|resize| self.space.unpin(resize.segment));
         published
     }
 

@@ -11,7 +11,7 @@ use super::handle::{Core, Inner, Reserved};
 use super::load::{Fault, Missing};
 use super::publish::{Intent, Own};
 use crate::error::{Error, Result};
-use crate::space::{Allocation, Release, Request, Reserve, Resize, Wanted};
+use crate::space::{Allocation, Release, Request, Reservation, Reserve, Wanted};
 
 /// An open transaction. Dropping it gives everything back and leaves no trace.
 #[derive(Debug)]
@@ -119,53 +119,20 @@ impl Transaction {
         request: &AllocRequest,
         asked: u64,
     ) -> Result<Option<Extent>> {
-        let (mut tried, mut loaded) = (BTreeSet::new(), None);
-        let reserve = |inner: &Inner, core: &mut Core| loop {
-            let found = match loaded.take() {
-                Some(number) if core.space.segment(number).is_some_and(|segment| !segment.is_cold()) => {
-                    let found = core.space.reserve_within(number, wanted);
-                    if found == Reserve::Full {
-                        tried.insert(number);
-                        continue;
-                    }
-                    loaded = Some(number);
-                    found
-                }
-                _ => core.space.reserve(wanted, &tried),
-            };
-            match found {
-                Reserve::Reserved(reservation) => {
-                    let (offset, len) = reservation.place.range(inner.layout());
-                    let extent = Extent { offset, len, generation: reservation.generation };
-                    let owner = request.owner;
-                    let reserved = Reserved {
-                        reservation,
-                        owner,
-                        extent,
-                        asked,
-                        writes: Vec::new(),
-                        sealed: false,
-                        data_number: 0,
-                    };
-                    core.reserved.insert(offset, reserved);
-                    if core.space.take_grown() {
-                        core.space.drop_cold(inner.loaded_budget, reservation.place.segment());
-                    }
-                    let allocation = Allocation { reservation, owner, asked };
-                    return Ok(Some(Own { extent, allocation }));
-                }
-                Reserve::Load(segment) => {
-                    loaded = Some(segment);
-                    return Err(Fault::Missing(Missing::Segment(segment)));
-                }
-                Reserve::LoadRegion(segment, region) => {
-                    return Err(Fault::Missing(Missing::Region(segment, region)));
-                }
-                Reserve::Open(segment) => core.space.open_segments(segment),
-                Reserve::Full => return Ok(None),
+        let asked = Asked { owner: request.owner, bytes: asked };
+        let own = {
+            let mut core = self.inner.core();
+            match core.space.reserve(wanted, &BTreeSet::new()) {
+                Reserve::Reserved(reservation) => Some(self.inner.enter(&mut core, reservation, asked)),
+                // Nothing has changed: it is asked for once more.
+                _ => None,
             }
         };
-        let own = self.inner.ask(reserve).await?;
+        let own = match own {
+            Some(own) => Some(own),
+            // What is rarely needed takes no room beside what is.
+            None => Box::pin(self.inner.reserve_and_load(wanted, asked)).await?,
+        };
         self.intent.allocated.extend(own);
         Ok(own.map(|own| own.extent))
     }
@@ -176,11 +143,14 @@ impl Transaction {
     }
 
     fn unreserve(&mut self, extent: &Extent) {
-        self.intent.allocated.retain(|own| own.extent != *extent);
         let mut core = self.inner.core();
-        if let Some(reserved) = core.reserved.remove(&extent.offset) {
-            core.space.unreserve(&reserved.reservation);
-        }
+        self.intent.allocated.retain(|own| {
+            let stays = own.extent != *extent;
+            if !stays && core.reserved.remove(&extent.offset).is_some() {
+                core.space.unreserve(&own.allocation.reservation);
+            }
+            stays
+        });
     }
 
     /// Frees an extent when the transaction commits. Its space is handed out again when that is durable. An extent
@@ -329,7 +299,60 @@ impl Transaction {
     }
 }
 
+/// What a reservation is for: whom, and how many bytes.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    owner: u64,
+    bytes: u64,
+}
+
 impl Inner {
+    /// Reserves, loading what must be loaded for it; nothing when there is no place.
+    async fn reserve_and_load(self: &Arc<Self>, wanted: &Request, asked: Asked) -> Result<Option<Own>> {
+        let (mut tried, mut loaded) = (BTreeSet::new(), None);
+        let reserve = |inner: &Inner, core: &mut Core| loop {
+            let found = match loaded.take() {
+                Some(number) if core.space.segment(number).is_some_and(|segment| !segment.is_cold()) => {
+                    let found = core.space.reserve_within(number, wanted);
+                    if found == Reserve::Full {
+                        tried.insert(number);
+                        continue;
+                    }
+                    loaded = Some(number);
+                    found
+                }
+                _ => core.space.reserve(wanted, &tried),
+            };
+            match found {
+                Reserve::Reserved(reservation) => {
+                    return Ok(Some(inner.enter(core, reservation, asked)));
+                }
+                Reserve::Load(segment) => {
+                    loaded = Some(segment);
+                    return Err(Fault::Missing(Missing::Segment(segment)));
+                }
+                Reserve::LoadRegion(segment, region) => {
+                    return Err(Fault::Missing(Missing::Region(segment, region)));
+                }
+                Reserve::Open(segment) => core.space.open_segments(segment),
+                Reserve::Full => return Ok(None),
+            }
+        };
+        self.ask(reserve).await
+    }
+
+    /// Notes what a transaction has reserved.
+    #[inline]
+    fn enter(&self, core: &mut Core, reservation: Reservation, asked: Asked) -> Own {
+        let (offset, len) = reservation.place.range(self.layout());
+        let extent = Extent { offset, len, generation: reservation.generation };
+        core.reserved.insert(offset, Reserved::new(extent, asked.owner));
+        if core.space.take_grown() {
+            core.space.drop_cold(self.loaded_budget, reservation.place.segment());
+        }
+        Own { extent, allocation: Allocation { reservation, owner: asked.owner, asked: asked.bytes } }
+    }
+
     /// Takes an extent for one transaction, which is going to free it: nobody else can, and its segments stay loaded.
     fn claim(&self, core: &mut Core, extent: &Extent) -> Result<Release, Fault> {
         let found = self.find_committed(core, extent)?;
@@ -351,15 +374,12 @@ impl Inner {
 }
 
 impl Core {
-    pub(super) fn unpin(&mut self, releases: &[Release], resizes: &[Resize]) {
-        for release in releases {
-            self.space.unpin(release.place.segment());
-            if release.place.last_segment() != release.place.segment() {
-                self.space.unpin(release.place.last_segment());
-            }
-        }
-        for resize in resizes {
-            self.space.unpin(resize.segment);
+    /// The segments of an extent that was claimed may go.
+    pub(super) fn unpin(&mut self, release: &Release) {
+        let (first, last) = (release.place.segment(), release.place.last_segment());
+        self.space.unpin(first);
+        if last != first {
+            self.space.unpin(last);
         }
     }
 }
@@ -374,13 +394,13 @@ impl Drop for Transaction {
         }
         let mut core = self.inner.core();
         for own in &self.intent.allocated {
-            if let Some(reserved) = core.reserved.remove(&own.extent.offset) {
-                core.space.unreserve(&reserved.reservation);
+            if core.reserved.remove(&own.extent.offset).is_some() {
+                core.space.unreserve(&own.allocation.reservation);
             }
         }
         for (extent, release) in &self.intent.freed {
             core.claimed.remove(&extent.offset);
-            core.unpin(&[*release], &[]);
+            core.unpin(release);
         }
     }
 }

@@ -38,7 +38,13 @@ const fn powers() -> [u32; CARRIED_BYTES / CARRIED_WORD] {
     powers
 }
 
+/// Bytes that lie as the processor's instruction for CRCs takes them.
+#[repr(align(8))]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Aligned<T>(pub(crate) T);
+
 /// The CRC without its inversions, which makes it linear.
+#[inline]
 fn plain(bytes: &[u8]) -> u32 {
     !crc32c::crc32c_append(u32::MAX, bytes)
 }
@@ -60,7 +66,8 @@ fn product(a: u32, b: u32) -> u64 {
 /// words behind it that are as they were. Nothing for more than contents of [`CARRIED_BYTES`] have.
 pub(crate) fn carried_crc(crc: u32, difference: &[u8], words_behind: usize) -> Option<u32> {
     let power = *POWERS.get(words_behind)?;
-    Some(crc ^ plain(&product(plain(difference), power).to_le_bytes()))
+    let moved = Aligned(product(plain(difference), power).to_le_bytes());
+    Some(crc ^ plain(&moved.0))
 }
 
 #[cfg(test)]

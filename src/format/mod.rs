@@ -19,7 +19,7 @@ mod superblock;
 mod varint;
 mod witness;
 
-pub(crate) use carry::{CARRIED_WORD, carried_crc};
+pub(crate) use carry::{Aligned, CARRIED_WORD, carried_crc};
 pub(crate) use checksum::mixed_checksum;
 pub use checksum::{block_checksum, content_checksum};
 pub use fields::{Field, StructureLayout, structures};

@@ -33,7 +33,13 @@ pub(super) struct Changes {
 impl Default for Changes {
     fn default() -> Self {
         // No block has an image yet.
-        Self { group: 0, touched: Vec::new(), scratch: Scratch::default(), dirty: FxHashSet::default(), round: 1 }
+        Self {
+            group: 0,
+            touched: Vec::new(),
+            scratch: Scratch::default(),
+            dirty: FxHashSet::default(),
+            round: 1,
+        }
     }
 }
 

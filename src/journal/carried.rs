@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::format::{CARRIED_WORD, carried_crc, mixed_checksum};
+use crate::format::{Aligned, CARRIED_WORD, carried_crc, mixed_checksum};
 
 /// Changes between two groups that are carried over; with more of them a pass over the block is as quick.
 const MOST_CHANGES: u32 = 5;
@@ -37,14 +37,14 @@ impl CarriedCrc {
         if self.changes > MOST_CHANGES || before.len() > MOST_WORDS {
             return change(content);
         }
-        let mut difference = [[0; CARRIED_WORD]; MOST_WORDS];
-        difference.iter_mut().zip(before).for_each(|(word, before)| *word = *before);
+        let mut difference = Aligned([[0; CARRIED_WORD]; MOST_WORDS]);
+        difference.0.iter_mut().zip(before).for_each(|(word, before)| *word = *before);
         let result = change(content);
         let after = content.as_chunks::<CARRIED_WORD>().0.get(words).unwrap_or_default();
-        for (word, after) in difference.iter_mut().zip(after) {
+        for (word, after) in difference.0.iter_mut().zip(after) {
             *word = (u64::from_le_bytes(*word) ^ u64::from_le_bytes(*after)).to_le_bytes();
         }
-        let difference = difference.get(..after.len()).unwrap_or_default();
+        let difference = difference.0.get(..after.len()).unwrap_or_default();
         self.crc = carried_crc(crc, difference.as_flattened(), behind);
         result
     }

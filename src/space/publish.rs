@@ -92,11 +92,11 @@ impl Space {
 
     /// Publishes in memory, and says which bytes change on disk. The space of releases stays unavailable until
     /// [`reclaim`](Self::reclaim).
-    pub fn publish(
+    pub fn publish<'a>(
         &mut self,
-        allocations: &[Allocation],
-        releases: &[Release],
-        resizes: &[Resize],
+        allocations: impl IntoIterator<Item = &'a Allocation>,
+        releases: impl IntoIterator<Item = &'a Release>,
+        resizes: impl IntoIterator<Item = &'a Resize>,
         batch: &mut Batch,
         blocks: &mut dyn MetadataBlocks,
     ) -> Published {
@@ -110,8 +110,10 @@ impl Space {
         for release in releases {
             self.publish_release(release, &mut work);
         }
-        for ((number, region), touched) in std::mem::take(&mut work.regions) {
-            self.publish_region(number, region, &touched, &mut work);
+        if !work.regions.is_empty() {
+            for ((number, region), touched) in std::mem::take(&mut work.regions) {
+                self.publish_region(number, region, &touched, &mut work);
+            }
         }
         work.out
     }
