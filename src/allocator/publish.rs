@@ -16,7 +16,7 @@ use super::handle::Core;
 use crate::device::Port;
 use crate::error::{Error, Result};
 use crate::format::{AllocatorState, Layout, LeafAddress, PAGE_HEADER_BYTES, SEGMENT_RECORD_BYTES};
-use crate::journal::{Appender, Bases, Publisher, RangeGuard};
+use crate::journal::{Appender, Bases, BitsChange, Publisher, RangeGuard};
 use crate::space::{Allocation, Batch, MetadataBlocks, Place, Published, Release, Resize, Space};
 
 /// Transactions that take effect under one holding of the lock: others wait for it meanwhile.
@@ -187,7 +187,9 @@ impl Shared {
         let mut batch = core.space.begin_batch();
         for intent in &changes.intents {
             let published = core.take_effect(intent, &mut batch, &mut changes.metadata);
-            changes.published.push(published);
+            if intent.ground.is_some() {
+                changes.published.push(published);
+            }
         }
         core.space.settle(batch, &mut changes.metadata, &mut core.in_flight.segments);
         Ok(count)
@@ -197,49 +199,70 @@ impl Shared {
 /// What some transactions change on disk.
 #[derive(Debug, Default)]
 struct Changes {
-    metadata: Vec<MetadataChange>,
+    metadata: MetadataChanges,
     intents: VecDeque<Intent>,
-    /// Of each of them.
+    /// Of each of them that changes the caller's space.
     published: Vec<Published>,
 }
 
-/// A change of a metadata block.
+/// Changes of metadata blocks. Bits and bytes lie in different blocks.
+#[derive(Debug, Default)]
+struct MetadataChanges {
+    bytes: Vec<BytesChange>,
+    bits: Vec<(LeafAddress, BitsChange)>,
+}
+
 #[derive(Debug)]
-enum MetadataChange {
-    Bytes { leaf: LeafAddress, offset: u32, len: u32, bytes: [u8; MOST_BYTES] },
-    Bits { leaf: LeafAddress, first: u32, count: u32, set: bool },
+struct BytesChange {
+    leaf: LeafAddress,
+    offset: u32,
+    len: u32,
+    bytes: [u8; MOST_BYTES],
 }
 
 /// Nothing that is changed at once is longer.
 const MOST_BYTES: usize = SEGMENT_RECORD_BYTES;
 const _: () = assert!(PAGE_HEADER_BYTES <= MOST_BYTES && AllocatorState::ENCODED_BYTES <= MOST_BYTES);
 
-impl MetadataBlocks for Vec<MetadataChange> {
+impl MetadataBlocks for MetadataChanges {
     fn bytes(&mut self, leaf: LeafAddress, offset: u32, bytes: &[u8]) {
         let mut copy = [0; MOST_BYTES];
         copy.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
         let len = u32::try_from(bytes.len().min(MOST_BYTES)).unwrap_or(0);
-        self.push(MetadataChange::Bytes { leaf, offset, len, bytes: copy });
+        self.bytes.push(BytesChange { leaf, offset, len, bytes: copy });
     }
 
     fn bits(&mut self, leaf: LeafAddress, first: u32, count: u32, set: bool) {
-        self.push(MetadataChange::Bits { leaf, first, count, set });
+        self.bits.push((leaf, BitsChange { first, count, set }));
+    }
+}
+
+impl MetadataChanges {
+    /// Hands everything over, block by block where many changes are in few blocks.
+    fn apply(&mut self, appender: &mut Appender<'_>) {
+        if !self.bits.is_sorted_by_key(|(leaf, _)| *leaf) {
+            self.bits.sort_by_key(|(leaf, _)| *leaf);
+        }
+        for changes in self.bits.chunk_by(|(leaf, _), (next, _)| leaf == next) {
+            if let Some((leaf, _)) = changes.first() {
+                appender.many_bits(*leaf, changes.iter().map(|(_, change)| *change));
+            }
+        }
+        self.bits.clear();
+        for BytesChange { leaf, offset, len, bytes } in self.bytes.drain(..) {
+            appender.bytes(leaf, offset, bytes.get(..len as usize).unwrap_or(&bytes));
+        }
     }
 }
 
 impl Changes {
     /// Hands everything over.
     fn apply(&mut self, appender: &mut Appender<'_>) {
-        for change in self.metadata.drain(..) {
-            match change {
-                MetadataChange::Bytes { leaf, offset, len, bytes } => {
-                    appender.bytes(leaf, offset, bytes.get(..len as usize).unwrap_or(&bytes));
-                }
-                MetadataChange::Bits { leaf, first, count, set } => appender.bits(leaf, first, count, set),
-            }
-        }
-        for (intent, published) in self.intents.drain(..).zip(self.published.drain(..)) {
+        self.metadata.apply(appender);
+        let mut published = self.published.drain(..);
+        for intent in self.intents.drain(..) {
             let Some(ground) = intent.ground else { continue };
+            let published = published.next().unwrap_or_default();
             let Ground { mut bases, guard, .. } = *ground;
             // What lay in a region before it was one means nothing: zeros take no room in the journal.
             for block in published.fresh.into_iter().flatten() {

@@ -1,11 +1,11 @@
 //! Appending: what the transactions of a group change goes into the overlay, and is noted for the group.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::carried::CarriedCrc;
 use super::engine::Journal;
 use super::group::{Group, Scratch, Touch};
 use super::overlay::{BlockId, OverlayBlock};
@@ -68,6 +68,17 @@ impl Changes {
     }
 }
 
+/// A run of bits of a metadata block that is set or cleared, the least significant bit of each byte first.
+#[derive(Clone, Copy, Debug)]
+pub struct BitsChange {
+    /// The first of them, counted in the block.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
+    /// Whether they are set.
+    pub set: bool,
+}
+
 /// Takes what the transactions of one group change. Nobody else appends meanwhile, and no snapshot is taken.
 ///
 /// Blocks that are changed must be here: metadata blocks in the overlay, those of the caller there or among the bases.
@@ -100,33 +111,42 @@ impl<'a> Appender<'a> {
     /// Puts bytes into a metadata block.
     pub fn bytes(&mut self, leaf: LeafAddress, offset: u32, bytes: &[u8]) {
         let end = offset.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-        self.metadata(leaf, offset..end, |touch, content| touch.marks.overwrite(content, offset, bytes));
+        self.metadata(leaf, |touch, crc, content| {
+            crc.change(content, offset..end, |content| touch.marks.overwrite(content, offset, bytes))
+        });
     }
 
     /// Sets or clears a run of bits of a metadata block, the least significant bit of each byte first.
     pub fn bits(&mut self, leaf: LeafAddress, first: u32, count: u32, set: bool) {
-        let (start, end) = (first / 8, (first + count).div_ceil(8));
-        self.metadata(leaf, start..end, |touch, content| {
-            set_bits(content, first, count, set);
-            touch.marks.add(start, end);
-            count > 0
+        self.many_bits(leaf, std::iter::once(BitsChange { first, count, set }));
+    }
+
+    /// Sets and clears runs of bits of a metadata block, one after the other.
+    pub fn many_bits(&mut self, leaf: LeafAddress, changes: impl Iterator<Item = BitsChange>) {
+        self.metadata(leaf, |touch, crc, content| {
+            let mut changed = false;
+            for BitsChange { first, count, set } in changes {
+                let (start, end) = (first / 8, (first + count).div_ceil(8));
+                crc.change(content, start..end, |content| set_bits(content, first, count, set));
+                touch.marks.add(start, end);
+                changed |= count > 0;
+            }
+            changed
         });
     }
 
-    /// Changes bytes of a metadata block, none outside of `range`; `change` says whether anything is not what it was.
+    /// Changes a metadata block; `change` says whether anything is not what it was.
     fn metadata(
         &mut self,
         leaf: LeafAddress,
-        range: Range<u32>,
-        change: impl FnOnce(&mut Touch, &mut [u8]) -> bool,
+        change: impl FnOnce(&mut Touch, &mut CarriedCrc, &mut [u8]) -> bool,
     ) {
         let (id, lsn) = (BlockId::Metadata(leaf.0), self.last_lsn);
         let changes = &mut *self.changes;
         let changed = self.journal.overlay.change(id, |block| {
             let first = block.touch.begin(changes.group);
             let content = Arc::make_mut(&mut block.content);
-            let touch = &mut block.touch;
-            if block.crc.change(content, range, |content| change(touch, content)) {
+            if change(&mut block.touch, &mut block.crc, content) {
                 changes.note(id, block, lsn, first);
             } else if first {
                 block.touch.forget();

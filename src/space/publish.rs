@@ -212,13 +212,12 @@ impl Space {
         match place {
             Place::Run { segment, page, pages, .. } => {
                 header.pages = pages;
-                self.publish_pages(segment, page, pages, generation, work);
-                self.push_header(segment, page, &header, work);
                 let slack = slack_u32(header.slack_bytes(len, page_bytes));
-                self.change_record(segment, work, |record| {
+                self.publish_pages(segment, page, pages, generation, work, |record| {
                     record.extents += 1;
                     record.slack_bytes += slack;
                 });
+                self.push_header(segment, page, &header, work);
             }
             Place::Item { segment, region, index, class, .. } => {
                 let slack = class.slack_for(allocation.asked);
@@ -248,14 +247,14 @@ impl Space {
                         pages: tail_pages,
                         slack: 0,
                     };
-                    self.publish_pages(segment + segments, 0, tail_pages, generation, work);
+                    self.publish_pages(segment + segments, 0, tail_pages, generation, work, |_| {});
                     self.push_header(segment + segments, 0, &tail, work);
                 }
             }
         }
     }
 
-    /// Pages that were reserved come into use.
+    /// Pages that were reserved come into use; `more` is what else changes of the record.
     fn publish_pages(
         &mut self,
         number: u32,
@@ -263,6 +262,7 @@ impl Space {
         pages: u32,
         generation: u32,
         work: &mut Publishing<'_>,
+        more: impl FnOnce(&mut SegmentRecord),
     ) {
         let role = match self.segment(number).map(|segment| &segment.content) {
             Some(Content::Buddy(_)) => Role::Buddy,
@@ -277,6 +277,7 @@ impl Space {
             record.item_bytes += slab_bytes;
             record.capacity_bytes += slab_bytes;
             record.generation = record.generation.max(generation);
+            more(record);
         });
         self.push_bits(number, page, pages, true, work);
     }
@@ -290,14 +291,22 @@ impl Space {
         }
     }
 
-    /// Pages in use become pending.
-    fn release_pages(&mut self, number: u32, page: u32, pages: u32, work: &mut Publishing<'_>) {
+    /// Pages in use become pending; `more` is what else changes of the record.
+    fn release_pages(
+        &mut self,
+        number: u32,
+        page: u32,
+        pages: u32,
+        work: &mut Publishing<'_>,
+        more: impl FnOnce(&mut SegmentRecord),
+    ) {
         let role = self.segment(number).map_or(Role::Unused, |segment| segment.record.role);
         let slab_bytes = self.slab_bytes(role, pages);
         self.change_record(number, work, |record| {
             record.used_pages = record.used_pages.saturating_sub(pages);
             record.item_bytes = record.item_bytes.saturating_sub(slab_bytes);
             record.capacity_bytes = record.capacity_bytes.saturating_sub(slab_bytes);
+            more(record);
         });
         work.batch.note_freed(number, pages);
         self.push_bits(number, page, pages, false, work);
@@ -314,11 +323,10 @@ impl Space {
         let slack = slack_u32(release.slack_bytes);
         match release.place {
             Place::Run { segment, page, pages, .. } => {
-                self.change_record(segment, work, |record| {
+                self.release_pages(segment, page, pages, work, |record| {
                     record.extents = record.extents.saturating_sub(1);
                     record.slack_bytes = record.slack_bytes.saturating_sub(slack);
                 });
-                self.release_pages(segment, page, pages, work);
                 self.push_header(segment, page, &freed, work);
             }
             Place::Item { segment, region, index, .. } => {
@@ -332,7 +340,7 @@ impl Space {
                 let bytes = u64::from(segments) * self.layout().segment_bytes();
                 self.counters.count_held(Held::default(), Held { reserved: 0, pending: bytes });
                 if tail_pages > 0 {
-                    self.release_pages(segment + segments, 0, tail_pages, work);
+                    self.release_pages(segment + segments, 0, tail_pages, work, |_| {});
                     self.push_header(segment + segments, 0, &freed, work);
                 }
             }
@@ -350,9 +358,9 @@ impl Space {
         let before = slack_u32(resize.header.slack_bytes(len(resize.old_pages), page_bytes));
         let after = slack_u32(header.slack_bytes(len(resize.new_pages), page_bytes));
         if pages > 0 && resize.grows() {
-            self.publish_pages(number, page, pages, header.generation, work);
+            self.publish_pages(number, page, pages, header.generation, work, |_| {});
         } else if pages > 0 {
-            self.release_pages(number, page, pages, work);
+            self.release_pages(number, page, pages, work, |_| {});
         }
         self.change_record(number, work, |record| {
             record.slack_bytes = (record.slack_bytes + after).saturating_sub(before);
