@@ -1,17 +1,17 @@
 //! A transaction: allocations, frees and journaled writes that take effect together or not at all.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use write_journal::TransactionWrite;
 
 use super::data::{DataTicket, overlay_bytes};
 use super::extent::{AllocRequest, Extent};
-use super::handle::{Core, Inner, Reserved};
+use super::handle::{Core, Inner};
 use super::load::{Fault, Missing};
-use super::publish::{Intent, Own};
+use super::publish::Intent;
+use super::reserve::Asked;
 use crate::error::{Error, Result};
-use crate::space::{Allocation, Release, Request, Reservation, Reserve, Wanted};
+use crate::space::Release;
 
 /// An open transaction. Dropping it gives everything back and leaves no trace.
 #[derive(Debug)]
@@ -45,8 +45,12 @@ impl Transaction {
         }
         self.check_writable()?;
         let wanted = request.resolve(self.inner.layout())?;
-        let no_space = || request.no_space("no free run is long enough");
-        self.reserve(&wanted, &request, request.bytes).await?.ok_or_else(no_space)
+        let asked = Asked { owner: request.owner, bytes: request.bytes };
+        if let Some(extent) = self.reserve_at_once(&wanted, asked) {
+            return Ok(extent);
+        }
+        let extent = self.reserve_and_load(&wanted, asked).await?;
+        extent.ok_or_else(|| request.no_space("no free run is long enough"))
     }
 
     /// Reserves space as [`alloc`](Self::alloc) does, in several extents if no run is long enough and the request
@@ -59,7 +63,8 @@ impl Transaction {
         let request = request.into();
         self.check_writable()?;
         let wanted = request.resolve(self.inner.layout())?;
-        if let Some(extent) = self.reserve(&wanted, &request, request.bytes).await? {
+        let asked = Asked { owner: request.owner, bytes: request.bytes };
+        if let Some(extent) = self.reserve(&wanted, asked).await? {
             return Ok(vec![extent]);
         }
         if request.max_extents == 1 {
@@ -75,82 +80,14 @@ impl Transaction {
         result.map(|()| extents)
     }
 
-    async fn reserve_pieces(&mut self, request: &AllocRequest, extents: &mut Vec<Extent>) -> Result<()> {
-        let page_bytes = u64::from(self.inner.layout().page_bytes());
-        let mut left = request.bytes;
-        while left > 0 {
-            if extents.len() >= request.max_extents as usize {
-                return Err(request.no_space("free runs are too short for so few extents"));
-            }
-            let longest = self
-                .inner
-                .ask(|_, core| core.space.longest_run().map_err(|n| Fault::Missing(Missing::Segment(n))))
-                .await?;
-            let pages = left.div_ceil(page_bytes).min(longest.into());
-            let pages = u32::try_from(pages).unwrap_or(u32::MAX);
-            if pages == 0 {
-                return Err(request.no_space("no free run is long enough"));
-            }
-            let asked = left.min(u64::from(pages) * page_bytes);
-            let wanted = Request {
-                wanted: Wanted::Run { pages, align: 1 },
-                at: None,
-                near: None,
-                group: request.group,
-            };
-            // Somebody else may have taken it: then the longest is another one.
-            if let Some(extent) = self.reserve(&wanted, request, asked).await? {
-                extents.push(extent);
-                left -= asked;
-            }
-        }
-        Ok(())
-    }
-
     fn check_writable(&self) -> Result<()> {
         self.inner.journal.check_alive()?;
         if self.inner.journal.port().is_read_only() { Err(Error::ReadOnly) } else { Ok(()) }
     }
 
-    /// Reserves, loading what must be loaded for it; nothing when there is no place.
-    async fn reserve(
-        &mut self,
-        wanted: &Request,
-        request: &AllocRequest,
-        asked: u64,
-    ) -> Result<Option<Extent>> {
-        let asked = Asked { owner: request.owner, bytes: asked };
-        let own = {
-            let mut core = self.inner.core();
-            match core.space.reserve(wanted, &BTreeSet::new()) {
-                Reserve::Reserved(reservation) => Some(self.inner.enter(&mut core, reservation, asked)),
-                // Nothing has changed: it is asked for once more.
-                _ => None,
-            }
-        };
-        let own = match own {
-            Some(own) => Some(own),
-            // What is rarely needed takes no room beside what is.
-            None => Box::pin(self.inner.reserve_and_load(wanted, asked)).await?,
-        };
-        self.intent.allocated.extend(own);
-        Ok(own.map(|own| own.extent))
-    }
-
     /// Whether this transaction allocated the extent.
     pub(super) fn has_allocated(&self, extent: &Extent) -> bool {
         self.intent.allocated.iter().any(|own| own.extent == *extent)
-    }
-
-    fn unreserve(&mut self, extent: &Extent) {
-        let mut core = self.inner.core();
-        self.intent.allocated.retain(|own| {
-            let stays = own.extent != *extent;
-            if !stays && core.reserved.remove(&extent.offset).is_some() {
-                core.space.unreserve(&own.allocation.reservation);
-            }
-            stays
-        });
     }
 
     /// Frees an extent when the transaction commits. Its space is handed out again when that is durable. An extent
@@ -299,60 +236,7 @@ impl Transaction {
     }
 }
 
-/// What a reservation is for: whom, and how many bytes.
-#[derive(Clone, Copy, Debug)]
-struct Asked {
-    owner: u64,
-    bytes: u64,
-}
-
 impl Inner {
-    /// Reserves, loading what must be loaded for it; nothing when there is no place.
-    async fn reserve_and_load(self: &Arc<Self>, wanted: &Request, asked: Asked) -> Result<Option<Own>> {
-        let (mut tried, mut loaded) = (BTreeSet::new(), None);
-        let reserve = |inner: &Inner, core: &mut Core| loop {
-            let found = match loaded.take() {
-                Some(number) if core.space.segment(number).is_some_and(|segment| !segment.is_cold()) => {
-                    let found = core.space.reserve_within(number, wanted);
-                    if found == Reserve::Full {
-                        tried.insert(number);
-                        continue;
-                    }
-                    loaded = Some(number);
-                    found
-                }
-                _ => core.space.reserve(wanted, &tried),
-            };
-            match found {
-                Reserve::Reserved(reservation) => {
-                    return Ok(Some(inner.enter(core, reservation, asked)));
-                }
-                Reserve::Load(segment) => {
-                    loaded = Some(segment);
-                    return Err(Fault::Missing(Missing::Segment(segment)));
-                }
-                Reserve::LoadRegion(segment, region) => {
-                    return Err(Fault::Missing(Missing::Region(segment, region)));
-                }
-                Reserve::Open(segment) => core.space.open_segments(segment),
-                Reserve::Full => return Ok(None),
-            }
-        };
-        self.ask(reserve).await
-    }
-
-    /// Notes what a transaction has reserved.
-    #[inline]
-    fn enter(&self, core: &mut Core, reservation: Reservation, asked: Asked) -> Own {
-        let (offset, len) = reservation.place.range(self.layout());
-        let extent = Extent { offset, len, generation: reservation.generation };
-        core.reserved.insert(offset, Reserved::new(extent, asked.owner));
-        if core.space.take_grown() {
-            core.space.drop_cold(self.loaded_budget, reservation.place.segment());
-        }
-        Own { extent, allocation: Allocation { reservation, owner: asked.owner, asked: asked.bytes } }
-    }
-
     /// Takes an extent for one transaction, which is going to free it: nobody else can, and its segments stay loaded.
     fn claim(&self, core: &mut Core, extent: &Extent) -> Result<Release, Fault> {
         let found = self.find_committed(core, extent)?;
