@@ -220,6 +220,12 @@ struct BytesChange {
     bytes: [u8; MOST_BYTES],
 }
 
+impl BytesChange {
+    fn place_and_bytes(&self) -> (u32, &[u8]) {
+        (self.offset, self.bytes.get(..self.len as usize).unwrap_or(&self.bytes))
+    }
+}
+
 /// Nothing that is changed at once is longer.
 const MOST_BYTES: usize = SEGMENT_RECORD_BYTES;
 const _: () = assert!(PAGE_HEADER_BYTES <= MOST_BYTES && AllocatorState::ENCODED_BYTES <= MOST_BYTES);
@@ -249,9 +255,13 @@ impl MetadataChanges {
             }
         }
         self.bits.clear();
-        for BytesChange { leaf, offset, len, bytes } in self.bytes.drain(..) {
-            appender.bytes(leaf, offset, bytes.get(..len as usize).unwrap_or(&bytes));
+        // Records come one after the other; headers are seldom in one block.
+        for changes in self.bytes.chunk_by(|change, next| change.leaf == next.leaf) {
+            if let Some(BytesChange { leaf, .. }) = changes.first() {
+                appender.many_bytes(*leaf, changes.iter().map(BytesChange::place_and_bytes));
+            }
         }
+        self.bytes.clear();
     }
 }
 

@@ -110,10 +110,7 @@ impl<'a> Appender<'a> {
 
     /// Puts bytes into a metadata block.
     pub fn bytes(&mut self, leaf: LeafAddress, offset: u32, bytes: &[u8]) {
-        let end = offset.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-        self.metadata(leaf, |touch, crc, content| {
-            crc.change(content, offset..end, |content| touch.marks.overwrite(content, offset, bytes))
-        });
+        self.many_bytes(leaf, std::iter::once((offset, bytes)));
     }
 
     /// Sets or clears a run of bits of a metadata block, the least significant bit of each byte first.
@@ -121,9 +118,28 @@ impl<'a> Appender<'a> {
         self.many_bits(leaf, std::iter::once(BitsChange { first, count, set }));
     }
 
-    /// Sets and clears runs of bits of a metadata block, one after the other.
-    pub fn many_bits(&mut self, leaf: LeafAddress, changes: impl Iterator<Item = BitsChange>) {
+    /// Puts bytes into a metadata block, each at its offset, one after the other.
+    pub fn many_bytes<'b>(
+        &mut self,
+        leaf: LeafAddress,
+        changes: impl ExactSizeIterator<Item = (u32, &'b [u8])>,
+    ) {
         self.metadata(leaf, |touch, crc, content| {
+            crc.expect(changes.len());
+            let mut changed = false;
+            for (offset, bytes) in changes {
+                let end = offset.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+                changed |=
+                    crc.change(content, offset..end, |content| touch.marks.overwrite(content, offset, bytes));
+            }
+            changed
+        });
+    }
+
+    /// Sets and clears runs of bits of a metadata block, one after the other.
+    pub fn many_bits(&mut self, leaf: LeafAddress, changes: impl ExactSizeIterator<Item = BitsChange>) {
+        self.metadata(leaf, |touch, crc, content| {
+            crc.expect(changes.len());
             let mut changed = false;
             for BitsChange { first, count, set } in changes {
                 let (start, end) = (first / 8, (first + count).div_ceil(8));

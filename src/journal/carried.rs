@@ -19,6 +19,14 @@ pub(super) struct CarriedCrc {
 }
 
 impl CarriedCrc {
+    /// So many changes are about to come. Too many are not begun with.
+    #[inline]
+    pub(super) fn expect(&mut self, changes: usize) {
+        if self.changes as usize + changes > MOST_CHANGES as usize {
+            self.crc = None;
+        }
+    }
+
     /// Has `change` change bytes of `content`, none outside of `range`.
     pub(super) fn change<T>(
         &mut self,

@@ -99,7 +99,7 @@ pub(super) fn encode(
     let mut encoder = PayloadEncoder::default();
     for &(kind, address, id) in &*updates {
         let encoded = overlay.change(id, |block| {
-            block.touch.marks.ranges_into(ranges);
+            block.touch.marks.take_ranges(ranges);
             let checksum = block.crc.checksum(&block.content);
             encoder.push(kind, address, &block.content, ranges, checksum);
         });

@@ -23,10 +23,10 @@ pub(super) struct Marks {
 impl Marks {
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
-        for (used, words) in self.used.iter_mut().zip(self.words.chunks_mut(WORD as usize)) {
-            for (start, end) in runs(std::mem::take(used)) {
-                words.get_mut(start as usize..end as usize).unwrap_or_default().fill(0);
-            }
+        // Most groups have taken all of it.
+        if self.used.iter().any(|used| *used != 0) {
+            self.words.fill(0);
+            self.used.fill(0);
         }
     }
 
@@ -92,15 +92,21 @@ impl Marks {
         }
     }
 
-    /// The marked bytes, as sorted ranges (start and end) with gaps between them that are worth it; instead of what is in
-    /// `ranges`.
-    pub(super) fn ranges_into(&self, ranges: &mut Vec<(u32, u32)>) {
+    /// Takes the marked bytes out, as sorted ranges (start and end) with gaps between them that are worth it; instead of
+    /// what is in `ranges`.
+    pub(super) fn take_ranges(&mut self, ranges: &mut Vec<(u32, u32)>) {
         ranges.clear();
-        for (first, &used) in (0_u32..).step_by(WORD as usize).zip(&self.used) {
-            for word in runs(used).flat_map(|(start, end)| first + start..first + end) {
-                let marked = self.words.get(word as usize).copied().unwrap_or(0);
-                for (start, end) in runs(marked) {
-                    let (start, end) = (word * WORD + start, word * WORD + end);
+        for (first, used) in (0_u32..).step_by(WORD as usize).zip(&mut self.used) {
+            let mut used = std::mem::take(used);
+            while used != 0 {
+                let at = first + used.trailing_zeros();
+                used &= used - 1;
+                let mut marked = self.words.get_mut(at as usize).map_or(0, std::mem::take);
+                while marked != 0 {
+                    let start = marked.trailing_zeros();
+                    let end = start + (marked >> start).trailing_ones();
+                    marked &= u64::MAX.checked_shl(end).unwrap_or(0);
+                    let (start, end) = (at * WORD + start, at * WORD + end);
                     match ranges.last_mut() {
                         Some((_, last)) if start - *last < MIN_GAP => *last = end,
                         _ => ranges.push((start, end)),
@@ -109,22 +115,6 @@ impl Marks {
             }
         }
     }
-}
-
-/// The runs of ones in a word: first bit, and the one behind the last.
-fn runs(mut word: u64) -> impl Iterator<Item = (u32, u32)> {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        if word == 0 {
-            return None;
-        }
-        let zeros = word.trailing_zeros();
-        let ones = (word >> zeros).trailing_ones();
-        let start = at + zeros;
-        word = (word >> zeros).checked_shr(ones).unwrap_or(0);
-        at = start + ones;
-        Some((start, at))
-    })
 }
 
 /// Up to eight bytes as a number, the first one lowest.
@@ -146,7 +136,7 @@ mod tests {
     /// are worth it.
     fn covers(marks: &Marks, model: &[bool]) -> bool {
         let mut ranges = vec![(9, 9)];
-        marks.ranges_into(&mut ranges);
+        marks.clone().take_ranges(&mut ranges);
         let mut covered = vec![false; model.len()];
         for &(start, end) in &ranges {
             if !(model[start as usize] && model[end as usize - 1]) {
