@@ -9,9 +9,10 @@ use smallvec::SmallVec;
 use write_journal::TransactionWrite;
 
 use super::extent::Extent;
-use super::handle::{Core, Inner, Reserved};
+use super::handle::{Core, Inner};
 use super::load::Fault;
 use super::publish::{Ground, Intent};
+use super::reserve::Reserved;
 use super::transaction::Transaction;
 use crate::error::{Error, Result};
 use crate::format::LeafAddress;

@@ -6,12 +6,42 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::extent::{AllocRequest, Extent};
-use super::handle::{Core, Inner, Reserved};
+use super::handle::{Core, Inner};
 use super::load::{Fault, Missing};
 use super::publish::Own;
 use super::transaction::Transaction;
 use crate::error::Result;
 use crate::space::{Allocation, Request, Reservation, Reserve, Wanted};
+
+/// A reservation that nobody else can see yet.
+///
+/// What its transaction knows is not here: with its key it takes a cache line.
+#[derive(Clone, Debug)]
+pub(super) struct Reserved {
+    pub(super) extent: Extent,
+    pub(super) owner: u64,
+    /// Number of the last direct write into it.
+    pub(super) data_number: u64,
+    /// What was written into an item.
+    pub(super) writes: Option<Box<ItemWrites>>,
+    /// Its transaction is being committed: nothing more can be written into an item.
+    pub(super) sealed: bool,
+}
+
+/// What was written into an item, in order: offset on the device, content. It goes through the journal.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ItemWrites(pub(super) Vec<(u64, Vec<u8>)>);
+
+impl Reserved {
+    pub(super) fn new(extent: Extent, owner: u64) -> Self {
+        Self { extent, owner, data_number: 0, writes: None, sealed: false }
+    }
+
+    /// What was written into it, if it is an item.
+    pub(super) fn writes(&self) -> &[(u64, Vec<u8>)] {
+        self.writes.as_deref().map_or(&[], |writes| &writes.0)
+    }
+}
 
 /// What a reservation is for: whom, and how many bytes.
 #[derive(Clone, Copy, Debug)]
