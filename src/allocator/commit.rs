@@ -12,6 +12,7 @@ use super::extent::Extent;
 use super::handle::{Core, Inner};
 use super::load::Fault;
 use super::publish::{Ground, Intent};
+use super::reserve::Reserved;
 use super::transaction::Transaction;
 use crate::error::{Error, Result};
 use crate::format::LeafAddress;
@@ -53,19 +54,26 @@ impl Transaction {
     /// # Errors
     /// [`Error::OutcomeUnknown`] when the journal could not be written; with every other error it is not committed,
     /// and everything was given back.
-    pub async fn commit(mut self) -> Result<Committed> {
-        self.inner.journal.check_alive()?;
-        let (ticket, must_drive) = match self.join_at_once()? {
-            Some(joined) => joined,
-            None => match self.join_when_ready().await? {
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "the future of an asynchronous function that takes itself has room for it twice"
+    )]
+    pub fn commit(mut self) -> impl Future<Output = Result<Committed>> + Send + use<> {
+        async move {
+            self.inner.journal.check_alive()?;
+            let (ticket, must_drive) = match self.join_at_once()? {
                 Some(joined) => joined,
-                None => return Ok(Committed { lsn: self.inner.journal.stats().durable_lsn }),
-            },
-        };
-        if must_drive {
-            self.inner.journal.start_driving(Some(&ticket)).await;
+                // What is rarely needed takes no room beside what is.
+                None => match Box::pin(self.join_when_ready()).await? {
+                    Some(joined) => joined,
+                    None => return Ok(Committed { lsn: self.inner.journal.stats().durable_lsn }),
+                },
+            };
+            if must_drive {
+                self.inner.journal.start_driving(Some(&ticket)).await;
+            }
+            Ok(Committed { lsn: ticket.await? })
         }
-        Ok(Committed { lsn: ticket.await? })
     }
 
     /// Joins a group, if there is nothing to wait for: nearly always, for a transaction that changes metadata only.
@@ -133,7 +141,7 @@ impl Transaction {
         let mut caller = self.caller_ranges();
         let core = self.inner.core();
         let own = self.intent.allocated.iter().filter_map(|own| core.reserved.get(&own.extent.offset));
-        let items = own.flat_map(|reserved| &reserved.writes);
+        let items = own.flat_map(Reserved::writes);
         caller.extend(items.map(|(offset, data)| (*offset, data.len() as u64)));
         drop(core);
         self.bound(&caller)
@@ -212,7 +220,7 @@ impl Transaction {
             if let Some(reserved) = core.reserved.get_mut(&own.extent.offset) {
                 reserved.sealed = true;
                 // Whoever reads the item sees them until they are in the journal.
-                let writes = reserved.writes.iter().cloned();
+                let writes = reserved.writes().iter().cloned();
                 self.intent.staged.extend(writes.map(|(offset, data)| TransactionWrite {
                     offset,
                     data,

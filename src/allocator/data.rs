@@ -183,14 +183,15 @@ impl Inner {
             let reason = "its transaction is being committed";
             return Err(Error::InvalidExtent { offset: extent.offset, len: extent.len, reason });
         }
-        reserved.writes.push((extent.offset + offset, data.to_vec()));
+        let writes = reserved.writes.get_or_insert_default();
+        writes.0.push((extent.offset + offset, data.to_vec()));
         Ok(true)
     }
 
     /// What was written into an item that is not committed.
     pub(super) fn uncommitted_writes(&self, core: &Core, extent: &Extent) -> Vec<(u64, Vec<u8>)> {
         let reserved = if self.is_item(extent) { self.find_reserved(core, extent) } else { None };
-        reserved.map(|reserved| reserved.writes.clone()).unwrap_or_default()
+        reserved.map(|reserved| reserved.writes().to_vec()).unwrap_or_default()
     }
 
     /// The whole blocks under a range, for locking.

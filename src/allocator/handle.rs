@@ -12,29 +12,14 @@ use super::extent::Extent;
 use super::offload::offload;
 use super::options::OpenOptions;
 use super::publish::{InFlight, Shared};
+use super::reserve::Reserved;
 use super::stats::{AllocatorStats, RoleStats, SegmentStats};
 use super::transaction::Transaction;
 use crate::device::{Clock, Device, Port};
 use crate::error::Result;
 use crate::format::{Layout, Role, StoreId};
 use crate::journal::{CommitStages, Journal, JournalOptions, Maintenance, RangeLocks, Replay, ReplayReport};
-use crate::space::{Reservation, Space};
-
-/// A reservation that nobody else can see yet.
-#[derive(Clone, Debug)]
-pub(super) struct Reserved {
-    pub(super) reservation: Reservation,
-    pub(super) owner: u64,
-    pub(super) extent: Extent,
-    /// Bytes that were asked for.
-    pub(super) asked: u64,
-    /// What was written into an item, in order: offset on the device, content. It goes through the journal.
-    pub(super) writes: Vec<(u64, Vec<u8>)>,
-    /// Its transaction is being committed: nothing more can be written into an item.
-    pub(super) sealed: bool,
-    /// Number of the last direct write into it.
-    pub(super) data_number: u64,
-}
+use crate::space::Space;
 
 /// An extent that an open transaction gives another length.
 #[derive(Clone, Copy, Debug)]

@@ -16,6 +16,7 @@ mod offload;
 mod options;
 mod publish;
 mod request;
+mod reserve;
 mod resize;
 mod space_stats;
 mod stats;

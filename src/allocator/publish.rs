@@ -16,7 +16,7 @@ use super::handle::Core;
 use crate::device::Port;
 use crate::error::{Error, Result};
 use crate::format::{AllocatorState, Layout, LeafAddress, PAGE_HEADER_BYTES, SEGMENT_RECORD_BYTES};
-use crate::journal::{Appender, Bases, Publisher, RangeGuard};
+use crate::journal::{Appender, Bases, BitsChange, Publisher, RangeGuard};
 use crate::space::{Allocation, Batch, MetadataBlocks, Place, Published, Release, Resize, Space};
 
 /// Transactions that take effect under one holding of the lock: others wait for it meanwhile.
@@ -92,11 +92,13 @@ pub(super) struct Shared {
     core: CachePadded<Mutex<Core>>,
     /// In the order in which they joined. Its lock comes behind that of `core`.
     queue: CachePadded<Mutex<VecDeque<Intent>>>,
+    /// The lists of the last group that took effect, empty: for the next one. Only the one who writes groups takes them.
+    lists: Mutex<Changes>,
 }
 
 impl Shared {
     pub(super) fn new(layout: Arc<Layout>, core: Core) -> Self {
-        Self { layout, core: Mutex::new(core).into(), queue: CachePadded::default() }
+        Self { layout, core: Mutex::new(core).into(), queue: CachePadded::default(), lists: Mutex::default() }
     }
 
     pub(super) fn core(&self, port: &Port) -> MutexGuard<'_, Core> {
@@ -110,18 +112,25 @@ impl Shared {
         // Nothing that can panic half way is done under this lock.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn lists(&self) -> MutexGuard<'_, Changes> {
+        // Nothing is done under this lock.
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Publisher for Shared {
     fn publish(&self, transactions: u32, appender: &mut Appender<'_>) -> Result<()> {
         let mut left = transactions as usize;
-        let mut changes = Changes::default();
+        let mut changes = std::mem::take(&mut *self.lists());
         while left > 0 {
             let published = self.publish_some(left, appender.last_lsn(), appender.port(), &mut changes)?;
             left -= published;
             // Blocks change without the lock. What reads several of them looks whether their segment is in flight.
             changes.apply(appender);
         }
+        // After an error, or a panic, they may not be empty, and are dropped.
+        *self.lists() = changes;
         Ok(())
     }
 
@@ -168,13 +177,19 @@ impl Shared {
             port.check_poison()?;
             return Err(Error::Internal("a transaction that joined a group is gone"));
         }
-        changes.intents.extend(queue.drain(..count));
+        if count == queue.len() {
+            std::mem::swap(&mut changes.intents, &mut *queue);
+        } else {
+            changes.intents.extend(queue.drain(..count));
+        }
         drop(queue);
         core.in_flight.lsn = lsn;
         let mut batch = core.space.begin_batch();
-        for intent in &mut changes.intents {
+        for intent in &changes.intents {
             let published = core.take_effect(intent, &mut batch, &mut changes.metadata);
-            changes.published.push(published);
+            if intent.ground.is_some() {
+                changes.published.push(published);
+            }
         }
         core.space.settle(batch, &mut changes.metadata, &mut core.in_flight.segments);
         Ok(count)
@@ -182,50 +197,82 @@ impl Shared {
 }
 
 /// What some transactions change on disk.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Changes {
-    metadata: Vec<MetadataChange>,
-    intents: Vec<Intent>,
-    /// Of each of them.
+    metadata: MetadataChanges,
+    intents: VecDeque<Intent>,
+    /// Of each of them that changes the caller's space.
     published: Vec<Published>,
 }
 
-/// A change of a metadata block.
-enum MetadataChange {
-    Bytes { leaf: LeafAddress, offset: u32, len: u32, bytes: [u8; MOST_BYTES] },
-    Bits { leaf: LeafAddress, first: u32, count: u32, set: bool },
+/// Changes of metadata blocks. Bits and bytes lie in different blocks.
+#[derive(Debug, Default)]
+struct MetadataChanges {
+    bytes: Vec<BytesChange>,
+    bits: Vec<(LeafAddress, BitsChange)>,
+}
+
+#[derive(Debug)]
+struct BytesChange {
+    leaf: LeafAddress,
+    offset: u32,
+    len: u32,
+    bytes: [u8; MOST_BYTES],
+}
+
+impl BytesChange {
+    fn place_and_bytes(&self) -> (u32, &[u8]) {
+        (self.offset, self.bytes.get(..self.len as usize).unwrap_or(&self.bytes))
+    }
 }
 
 /// Nothing that is changed at once is longer.
 const MOST_BYTES: usize = SEGMENT_RECORD_BYTES;
 const _: () = assert!(PAGE_HEADER_BYTES <= MOST_BYTES && AllocatorState::ENCODED_BYTES <= MOST_BYTES);
 
-impl MetadataBlocks for Vec<MetadataChange> {
+impl MetadataBlocks for MetadataChanges {
     fn bytes(&mut self, leaf: LeafAddress, offset: u32, bytes: &[u8]) {
         let mut copy = [0; MOST_BYTES];
         copy.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
         let len = u32::try_from(bytes.len().min(MOST_BYTES)).unwrap_or(0);
-        self.push(MetadataChange::Bytes { leaf, offset, len, bytes: copy });
+        self.bytes.push(BytesChange { leaf, offset, len, bytes: copy });
     }
 
     fn bits(&mut self, leaf: LeafAddress, first: u32, count: u32, set: bool) {
-        self.push(MetadataChange::Bits { leaf, first, count, set });
+        self.bits.push((leaf, BitsChange { first, count, set }));
+    }
+}
+
+impl MetadataChanges {
+    /// Hands everything over, block by block where many changes are in few blocks.
+    fn apply(&mut self, appender: &mut Appender<'_>) {
+        if !self.bits.is_sorted_by_key(|(leaf, _)| *leaf) {
+            self.bits.sort_by_key(|(leaf, _)| *leaf);
+        }
+        for changes in self.bits.chunk_by(|(leaf, _), (next, _)| leaf == next) {
+            if let Some((leaf, _)) = changes.first() {
+                appender.many_bits(*leaf, changes.iter().map(|(_, change)| *change));
+            }
+        }
+        self.bits.clear();
+        // Records come one after the other; headers are seldom in one block.
+        for changes in self.bytes.chunk_by(|change, next| change.leaf == next.leaf) {
+            if let Some(BytesChange { leaf, .. }) = changes.first() {
+                appender.many_bytes(*leaf, changes.iter().map(BytesChange::place_and_bytes));
+            }
+        }
+        self.bytes.clear();
     }
 }
 
 impl Changes {
     /// Hands everything over.
     fn apply(&mut self, appender: &mut Appender<'_>) {
-        for change in self.metadata.drain(..) {
-            match change {
-                MetadataChange::Bytes { leaf, offset, len, bytes } => {
-                    appender.bytes(leaf, offset, bytes.get(..len as usize).unwrap_or(&bytes));
-                }
-                MetadataChange::Bits { leaf, first, count, set } => appender.bits(leaf, first, count, set),
-            }
-        }
-        for (intent, published) in self.intents.drain(..).zip(self.published.drain(..)) {
+        self.metadata.apply(appender);
+        let mut published = self.published.drain(..);
+        for intent in self.intents.drain(..) {
             let Some(ground) = intent.ground else { continue };
+            let published = published.next().unwrap_or_default();
             let Ground { mut bases, guard, .. } = *ground;
             // What lay in a region before it was one means nothing: zeros take no room in the journal.
             for block in published.fresh.into_iter().flatten() {
@@ -270,7 +317,7 @@ impl Core {
     /// One transaction takes effect.
     fn take_effect(
         &mut self,
-        intent: &mut Intent,
+        intent: &Intent,
         batch: &mut Batch,
         blocks: &mut dyn MetadataBlocks,
     ) -> Published {
@@ -278,14 +325,14 @@ impl Core {
         in_flight.allocated.extend(intent.allocated.iter().map(|own| own.extent.offset));
         in_flight.claimed.extend(intent.freed.iter().map(|(extent, _)| extent.offset));
         in_flight.claimed.extend(intent.resized.iter().map(|(extent, _)| extent.offset));
-        let allocations: SmallVec<[Allocation; 1]> =
-            intent.allocated.iter().map(|own| own.allocation).collect();
-        let releases: SmallVec<[Release; 1]> = intent.freed.iter().map(|(_, release)| *release).collect();
-        let resizes: Vec<Resize> = intent.resized.iter().map(|(_, resize)| *resize).collect();
-        let published = self.space.publish(&allocations, &releases, &resizes, batch, blocks);
-        self.unpin(&releases, &resizes);
-        self.in_flight.releases.extend(releases);
-        self.in_flight.resizes.extend(resizes);
+        let allocations = intent.allocated.iter().map(|own| &own.allocation);
+        let releases = intent.freed.iter().map(|(_, release)| release);
+        let resizes = intent.resized.iter().map(|(_, resize)| resize);
+        let published = self.space.publish(allocations, releases.clone(), resizes.clone(), batch, blocks);
+        self.in_flight.releases.extend(releases.clone());
+        self.in_flight.resizes.extend(resizes.clone());
+        releases.for_each(|release| self.unpin(release));
+        resizes.for_each(|resize| self.space.unpin(resize.segment));
         published
     }
 

@@ -9,7 +9,7 @@ use super::publish::Own;
 use super::transaction::Transaction;
 use crate::error::{Error, Result};
 use crate::format::PageHeader;
-use crate::space::{Allocation, Place, Resize};
+use crate::space::{Place, Resize};
 
 /// What becomes of a resize at once.
 enum Outcome {
@@ -96,7 +96,8 @@ impl Transaction {
     }
 
     async fn stage_resize(&mut self, extent: &Extent, bytes: u64) -> Result<Extent> {
-        let own = self.intent.allocated.iter().position(|own| own.extent == *extent);
+        let at = self.intent.allocated.iter().position(|own| own.extent == *extent);
+        let own = at.and_then(|at| self.intent.allocated.get(at)).copied();
         let freed: Vec<Extent> = self.intent.freed.iter().map(|(freed, _)| *freed).collect();
         let outcome = self
             .inner
@@ -105,8 +106,8 @@ impl Transaction {
                     let reason = "this transaction frees it";
                     return Err(Error::NotAllocated { offset: extent.offset, reason }.into());
                 }
-                if own.is_some() {
-                    inner.resize_reserved(core, extent, bytes).map(Outcome::Reserved)
+                if let Some(own) = own {
+                    inner.resize_reserved(core, own, bytes).map(Outcome::Reserved)
                 } else {
                     inner.resize_committed(core, extent, bytes)
                 }
@@ -115,7 +116,7 @@ impl Transaction {
         let new = match outcome {
             Outcome::Same(extent) => extent,
             Outcome::Reserved(new) => {
-                if let Some(own) = own.and_then(|at| self.intent.allocated.get_mut(at)) {
+                if let Some(own) = at.and_then(|at| self.intent.allocated.get_mut(at)) {
                     *own = new;
                 }
                 new.extent
@@ -183,13 +184,11 @@ impl Inner {
         Ok(())
     }
 
-    fn resize_reserved(&self, core: &mut Core, extent: &Extent, bytes: u64) -> Result<Own, Fault> {
+    fn resize_reserved(&self, core: &mut Core, own: Own, bytes: u64) -> Result<Own, Fault> {
         let page_bytes = u64::from(self.layout().page_bytes());
-        let reserved = core.reserved.get(&extent.offset).cloned();
-        let reserved = reserved.ok_or(Error::Internal("a reservation is gone"))?;
-        let place = reserved.reservation.place;
-        let mut changed = reserved;
-        changed.asked = bytes;
+        let (extent, place) = (&own.extent, own.place());
+        let mut changed = own;
+        changed.allocation.asked = bytes;
         if !self.rounds_to_same(extent, &place, bytes) {
             let new_pages = self.pages_for(extent, &place, bytes)?;
             let Place::Run { segment, page, pages, kind } = place else {
@@ -199,13 +198,12 @@ impl Inner {
             if new_pages < pages {
                 core.space.unreserve_growth(segment, page + new_pages, pages - new_pages);
             }
-            changed.reservation.place = Place::Run { segment, page, pages: new_pages, kind };
+            changed.allocation.reservation.place = Place::Run { segment, page, pages: new_pages, kind };
             changed.extent.len = u64::from(new_pages) * page_bytes;
         }
-        let allocation = Allocation { reservation: changed.reservation, owner: changed.owner, asked: bytes };
-        let new = Own { extent: changed.extent, allocation };
-        core.reserved.insert(extent.offset, changed);
-        Ok(new)
+        let reserved = core.reserved.get_mut(&extent.offset);
+        reserved.ok_or(Error::Internal("a reservation is gone"))?.extent = changed.extent;
+        Ok(changed)
     }
 
     fn resize_committed(&self, core: &mut Core, extent: &Extent, bytes: u64) -> Result<Outcome, Fault> {

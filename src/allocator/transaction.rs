@@ -1,17 +1,17 @@
 //! A transaction: allocations, frees and journaled writes that take effect together or not at all.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use write_journal::TransactionWrite;
 
 use super::data::{DataTicket, overlay_bytes};
 use super::extent::{AllocRequest, Extent};
-use super::handle::{Core, Inner, Reserved};
+use super::handle::{Core, Inner};
 use super::load::{Fault, Missing};
-use super::publish::{Intent, Own};
+use super::publish::Intent;
+use super::reserve::Asked;
 use crate::error::{Error, Result};
-use crate::space::{Allocation, Release, Request, Reserve, Resize, Wanted};
+use crate::space::Release;
 
 /// An open transaction. Dropping it gives everything back and leaves no trace.
 #[derive(Debug)]
@@ -45,8 +45,12 @@ impl Transaction {
         }
         self.check_writable()?;
         let wanted = request.resolve(self.inner.layout())?;
-        let no_space = || request.no_space("no free run is long enough");
-        self.reserve(&wanted, &request, request.bytes).await?.ok_or_else(no_space)
+        let asked = Asked { owner: request.owner, bytes: request.bytes };
+        if let Some(extent) = self.reserve_at_once(&wanted, asked) {
+            return Ok(extent);
+        }
+        let extent = self.reserve_and_load(&wanted, asked).await?;
+        extent.ok_or_else(|| request.no_space("no free run is long enough"))
     }
 
     /// Reserves space as [`alloc`](Self::alloc) does, in several extents if no run is long enough and the request
@@ -59,7 +63,8 @@ impl Transaction {
         let request = request.into();
         self.check_writable()?;
         let wanted = request.resolve(self.inner.layout())?;
-        if let Some(extent) = self.reserve(&wanted, &request, request.bytes).await? {
+        let asked = Asked { owner: request.owner, bytes: request.bytes };
+        if let Some(extent) = self.reserve(&wanted, asked).await? {
             return Ok(vec![extent]);
         }
         if request.max_extents == 1 {
@@ -75,112 +80,14 @@ impl Transaction {
         result.map(|()| extents)
     }
 
-    async fn reserve_pieces(&mut self, request: &AllocRequest, extents: &mut Vec<Extent>) -> Result<()> {
-        let page_bytes = u64::from(self.inner.layout().page_bytes());
-        let mut left = request.bytes;
-        while left > 0 {
-            if extents.len() >= request.max_extents as usize {
-                return Err(request.no_space("free runs are too short for so few extents"));
-            }
-            let longest = self
-                .inner
-                .ask(|_, core| core.space.longest_run().map_err(|n| Fault::Missing(Missing::Segment(n))))
-                .await?;
-            let pages = left.div_ceil(page_bytes).min(longest.into());
-            let pages = u32::try_from(pages).unwrap_or(u32::MAX);
-            if pages == 0 {
-                return Err(request.no_space("no free run is long enough"));
-            }
-            let asked = left.min(u64::from(pages) * page_bytes);
-            let wanted = Request {
-                wanted: Wanted::Run { pages, align: 1 },
-                at: None,
-                near: None,
-                group: request.group,
-            };
-            // Somebody else may have taken it: then the longest is another one.
-            if let Some(extent) = self.reserve(&wanted, request, asked).await? {
-                extents.push(extent);
-                left -= asked;
-            }
-        }
-        Ok(())
-    }
-
     fn check_writable(&self) -> Result<()> {
         self.inner.journal.check_alive()?;
         if self.inner.journal.port().is_read_only() { Err(Error::ReadOnly) } else { Ok(()) }
     }
 
-    /// Reserves, loading what must be loaded for it; nothing when there is no place.
-    async fn reserve(
-        &mut self,
-        wanted: &Request,
-        request: &AllocRequest,
-        asked: u64,
-    ) -> Result<Option<Extent>> {
-        let (mut tried, mut loaded) = (BTreeSet::new(), None);
-        let reserve = |inner: &Inner, core: &mut Core| loop {
-            let found = match loaded.take() {
-                Some(number) if core.space.segment(number).is_some_and(|segment| !segment.is_cold()) => {
-                    let found = core.space.reserve_within(number, wanted);
-                    if found == Reserve::Full {
-                        tried.insert(number);
-                        continue;
-                    }
-                    loaded = Some(number);
-                    found
-                }
-                _ => core.space.reserve(wanted, &tried),
-            };
-            match found {
-                Reserve::Reserved(reservation) => {
-                    let (offset, len) = reservation.place.range(inner.layout());
-                    let extent = Extent { offset, len, generation: reservation.generation };
-                    let owner = request.owner;
-                    let reserved = Reserved {
-                        reservation,
-                        owner,
-                        extent,
-                        asked,
-                        writes: Vec::new(),
-                        sealed: false,
-                        data_number: 0,
-                    };
-                    core.reserved.insert(offset, reserved);
-                    if core.space.take_grown() {
-                        core.space.drop_cold(inner.loaded_budget, reservation.place.segment());
-                    }
-                    let allocation = Allocation { reservation, owner, asked };
-                    return Ok(Some(Own { extent, allocation }));
-                }
-                Reserve::Load(segment) => {
-                    loaded = Some(segment);
-                    return Err(Fault::Missing(Missing::Segment(segment)));
-                }
-                Reserve::LoadRegion(segment, region) => {
-                    return Err(Fault::Missing(Missing::Region(segment, region)));
-                }
-                Reserve::Open(segment) => core.space.open_segments(segment),
-                Reserve::Full => return Ok(None),
-            }
-        };
-        let own = self.inner.ask(reserve).await?;
-        self.intent.allocated.extend(own);
-        Ok(own.map(|own| own.extent))
-    }
-
     /// Whether this transaction allocated the extent.
     pub(super) fn has_allocated(&self, extent: &Extent) -> bool {
         self.intent.allocated.iter().any(|own| own.extent == *extent)
-    }
-
-    fn unreserve(&mut self, extent: &Extent) {
-        self.intent.allocated.retain(|own| own.extent != *extent);
-        let mut core = self.inner.core();
-        if let Some(reserved) = core.reserved.remove(&extent.offset) {
-            core.space.unreserve(&reserved.reservation);
-        }
     }
 
     /// Frees an extent when the transaction commits. Its space is handed out again when that is durable. An extent
@@ -351,15 +258,12 @@ impl Inner {
 }
 
 impl Core {
-    pub(super) fn unpin(&mut self, releases: &[Release], resizes: &[Resize]) {
-        for release in releases {
-            self.space.unpin(release.place.segment());
-            if release.place.last_segment() != release.place.segment() {
-                self.space.unpin(release.place.last_segment());
-            }
-        }
-        for resize in resizes {
-            self.space.unpin(resize.segment);
+    /// The segments of an extent that was claimed may go.
+    pub(super) fn unpin(&mut self, release: &Release) {
+        let (first, last) = (release.place.segment(), release.place.last_segment());
+        self.space.unpin(first);
+        if last != first {
+            self.space.unpin(last);
         }
     }
 }
@@ -374,13 +278,13 @@ impl Drop for Transaction {
         }
         let mut core = self.inner.core();
         for own in &self.intent.allocated {
-            if let Some(reserved) = core.reserved.remove(&own.extent.offset) {
-                core.space.unreserve(&reserved.reservation);
+            if core.reserved.remove(&own.extent.offset).is_some() {
+                core.space.unreserve(&own.allocation.reservation);
             }
         }
         for (extent, release) in &self.intent.freed {
             core.claimed.remove(&extent.offset);
-            core.unpin(&[*release], &[]);
+            core.unpin(release);
         }
     }
 }

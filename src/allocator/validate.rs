@@ -3,8 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use super::extent::{Extent, ExtentInfo};
-use super::handle::{Core, Inner, Reserved};
+use super::handle::{Core, Inner};
 use super::load::{Fault, Missing};
+use super::reserve::Reserved;
 use crate::error::{Error, Result, Structure};
 use crate::format::{HeaderKind, ItemMark, LeafAddress, PAGE_HEADER_BYTES, PageHeader, Role};
 use crate::journal::BlockId;

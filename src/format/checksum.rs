@@ -23,7 +23,13 @@ pub fn block_checksum(store: &StoreId, address: u64, tag: u32, content: &[u8]) -
 /// CRC goes through a bijection that is not linear (the finaliser of MurmurHash3, by Austin Appleby).
 #[must_use]
 pub fn content_checksum(content: &[u8]) -> u32 {
-    let mut mixed = crc32c::crc32c(content);
+    mixed_checksum(crc32c::crc32c(content))
+}
+
+/// The [`content_checksum`] of a content with this CRC-32C.
+#[must_use]
+pub(crate) const fn mixed_checksum(crc: u32) -> u32 {
+    let mut mixed = crc;
     mixed = (mixed ^ mixed >> 16).wrapping_mul(0x85eb_ca6b);
     mixed = (mixed ^ mixed >> 13).wrapping_mul(0xc2b2_ae35);
     mixed ^ mixed >> 16

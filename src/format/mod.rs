@@ -5,6 +5,7 @@
 //!
 //! Invariants of this floor: no I/O; no panic on any bytes; reserved bytes are written as zero and refused otherwise.
 
+mod carry;
 mod checksum;
 mod fields;
 mod group;
@@ -18,6 +19,8 @@ mod superblock;
 mod varint;
 mod witness;
 
+pub(crate) use carry::{Aligned, CARRIED_WORD, carried_crc};
+pub(crate) use checksum::mixed_checksum;
 pub use checksum::{block_checksum, content_checksum};
 pub use fields::{Field, StructureLayout, structures};
 pub use group::{

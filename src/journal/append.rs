@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::carried::CarriedCrc;
 use super::engine::Journal;
-use super::group::{Group, Touch};
+use super::group::{Group, Scratch, Touch};
 use super::overlay::{BlockId, OverlayBlock};
 use crate::device::Port;
 use crate::format::{GROUP_HEADER_BYTES, LeafAddress, PayloadEncoder};
@@ -21,6 +22,8 @@ pub(super) struct Changes {
     group: u64,
     /// Blocks that it changed, each once. What it changed of them stands in the overlay.
     pub(super) touched: Vec<BlockId>,
+    /// For encoding it.
+    pub(super) scratch: Scratch,
     pub(super) dirty: FxHashSet<BlockId>,
     /// Grows with each snapshot. A block that was last noted as dirty in an earlier round is not in `dirty`; a block of a
     /// caller whose last image is of an earlier round needs a new one.
@@ -30,7 +33,13 @@ pub(super) struct Changes {
 impl Default for Changes {
     fn default() -> Self {
         // No block has an image yet.
-        Self { group: 0, touched: Vec::new(), dirty: FxHashSet::default(), round: 1 }
+        Self {
+            group: 0,
+            touched: Vec::new(),
+            scratch: Scratch::default(),
+            dirty: FxHashSet::default(),
+            round: 1,
+        }
     }
 }
 
@@ -57,6 +66,17 @@ impl Changes {
     fn note_missing(&mut self, id: BlockId) {
         self.touched.push(id);
     }
+}
+
+/// A run of bits of a metadata block that is set or cleared, the least significant bit of each byte first.
+#[derive(Clone, Copy, Debug)]
+pub struct BitsChange {
+    /// The first of them, counted in the block.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
+    /// Whether they are set.
+    pub set: bool,
 }
 
 /// Takes what the transactions of one group change. Nobody else appends meanwhile, and no snapshot is taken.
@@ -90,26 +110,59 @@ impl<'a> Appender<'a> {
 
     /// Puts bytes into a metadata block.
     pub fn bytes(&mut self, leaf: LeafAddress, offset: u32, bytes: &[u8]) {
-        self.metadata(leaf, |touch, content| touch.marks.overwrite(content, offset, bytes));
+        self.many_bytes(leaf, std::iter::once((offset, bytes)));
     }
 
     /// Sets or clears a run of bits of a metadata block, the least significant bit of each byte first.
     pub fn bits(&mut self, leaf: LeafAddress, first: u32, count: u32, set: bool) {
-        self.metadata(leaf, |touch, content| {
-            set_bits(content, first, count, set);
-            touch.marks.add(first / 8, (first + count).div_ceil(8));
-            count > 0
+        self.many_bits(leaf, std::iter::once(BitsChange { first, count, set }));
+    }
+
+    /// Puts bytes into a metadata block, each at its offset, one after the other.
+    pub fn many_bytes<'b>(
+        &mut self,
+        leaf: LeafAddress,
+        changes: impl ExactSizeIterator<Item = (u32, &'b [u8])>,
+    ) {
+        self.metadata(leaf, |touch, crc, content| {
+            crc.expect(changes.len());
+            let mut changed = false;
+            for (offset, bytes) in changes {
+                let end = offset.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+                changed |=
+                    crc.change(content, offset..end, |content| touch.marks.overwrite(content, offset, bytes));
+            }
+            changed
+        });
+    }
+
+    /// Sets and clears runs of bits of a metadata block, one after the other.
+    pub fn many_bits(&mut self, leaf: LeafAddress, changes: impl ExactSizeIterator<Item = BitsChange>) {
+        self.metadata(leaf, |touch, crc, content| {
+            crc.expect(changes.len());
+            let mut changed = false;
+            for BitsChange { first, count, set } in changes {
+                let (start, end) = (first / 8, (first + count).div_ceil(8));
+                crc.change(content, start..end, |content| set_bits(content, first, count, set));
+                touch.marks.add(start, end);
+                changed |= count > 0;
+            }
+            changed
         });
     }
 
     /// Changes a metadata block; `change` says whether anything is not what it was.
-    fn metadata(&mut self, leaf: LeafAddress, change: impl FnOnce(&mut Touch, &mut [u8]) -> bool) {
+    fn metadata(
+        &mut self,
+        leaf: LeafAddress,
+        change: impl FnOnce(&mut Touch, &mut CarriedCrc, &mut [u8]) -> bool,
+    ) {
         let (id, lsn) = (BlockId::Metadata(leaf.0), self.last_lsn);
         let changes = &mut *self.changes;
         let changed = self.journal.overlay.change(id, |block| {
             let first = block.touch.begin(changes.group);
             let content = Arc::make_mut(&mut block.content);
-            if change(&mut block.touch, content) {
+            if change(&mut block.touch, &mut block.crc, content) {
                 changes.note(id, block, lsn, first);
             } else if first {
                 block.touch.forget();
@@ -141,14 +194,18 @@ impl<'a> Appender<'a> {
             let start = usize::try_from(within).unwrap_or(0);
             let range = start..start + part.len();
             let changed = journal.overlay.change(id, |block| {
-                if let Some(target) = Arc::make_mut(&mut block.content).get_mut(range.clone()) {
-                    target.copy_from_slice(part);
-                }
+                let place = |at: usize| u32::try_from(at).unwrap_or(0);
+                let marked = place(range.start)..place(range.end);
+                let content = Arc::make_mut(&mut block.content);
+                block.crc.change(content, marked.clone(), |content| {
+                    if let Some(target) = content.get_mut(range) {
+                        target.copy_from_slice(part);
+                    }
+                });
                 let first = block.touch.begin(changes.group);
                 block.touch.image |= block.image_round != changes.round;
                 block.image_round = changes.round;
-                let place = |at: usize| u32::try_from(at).unwrap_or(0);
-                block.touch.marks.add(place(range.start), place(range.end));
+                block.touch.marks.add(marked.start, marked.end);
                 changes.note(id, block, lsn, first);
             });
             if changed.is_none() {

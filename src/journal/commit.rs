@@ -3,10 +3,11 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::append::Appender;
+use super::append::{Appender, Changes};
 use super::data::DataWaiter;
 use super::engine::{Journal, State, Writer, count};
 use super::group::{EncodedGroup, Group, encode};
@@ -177,8 +178,8 @@ impl Journal {
         }
     }
 
-    /// Has a group take effect, and encodes it. Poisons on failure.
-    fn publish_group(&self, writer: &mut Writer, group: &Group) -> Result<EncodedGroup> {
+    /// Has a group take effect, and encodes it; when it had taken effect. Poisons on failure.
+    fn publish_group(&self, writer: &mut Writer, group: &Group) -> Result<(EncodedGroup, Duration)> {
         let start = self.now();
         self.stages.wait.record_time(start.saturating_sub(group.since));
         self.stages.transactions.record(group.transactions.into());
@@ -191,12 +192,12 @@ impl Journal {
             let published_at = self.now();
             self.stages.publish.record_time(published_at.saturating_sub(start));
             let granule = self.layout.ring_granule_bytes();
-            let encoded = encode(&writer.changes.touched, &self.overlay, granule)?;
+            let Changes { touched, scratch, .. } = &mut writer.changes;
+            let encoded = encode(touched, &self.overlay, granule, scratch)?;
             let spare = group.granules.checked_sub(encoded.bytes.len() / granule as usize);
             self.space
                 .add_permits(spare.ok_or(Error::Internal("a group outgrew the ring space claimed for it"))?);
-            self.stages.encode.record_time(self.now().saturating_sub(published_at));
-            Ok(encoded)
+            Ok((encoded, published_at))
         };
         publish().inspect_err(|error: &Error| {
             // Memory is ahead of the journal for good.
@@ -206,8 +207,8 @@ impl Journal {
 
     /// Writes one group and makes it durable; tells everyone in it. Poisons on failure.
     pub(super) fn write_group(&self, writer: &mut Writer, group: &Group) -> Result<()> {
-        let mut encoded = match self.publish_group(writer, group) {
-            Ok(encoded) => encoded,
+        let (mut encoded, published_at) = match self.publish_group(writer, group) {
+            Ok(published) => published,
             Err(error) => {
                 // Never issued: not committed.
                 group.teller.tell(self.port.check_poison());
@@ -225,6 +226,7 @@ impl Journal {
         };
         header.seal(&self.store, &mut encoded.bytes);
         let sealed_at = self.now();
+        self.stages.encode.record_time(sealed_at.saturating_sub(published_at));
         let mut written_at = sealed_at;
         let written = Ring::new(&self.port, &self.layout)
             .write(writer.head_position, &encoded.bytes)

@@ -6,7 +6,7 @@ use super::marks::Marks;
 use super::outcome::Teller;
 use super::overlay::{BlockId, Overlay};
 use crate::error::{Error, Result};
-use crate::format::{PayloadEncoder, UpdateKind, content_checksum};
+use crate::format::{PayloadEncoder, UpdateKind};
 
 /// What a group changed of a block.
 #[derive(Clone, Debug, Default)]
@@ -68,10 +68,23 @@ pub(super) struct EncodedGroup {
     pub(super) updates: u32,
 }
 
+/// Lists that each group makes anew, in the memory of those before.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    updates: Vec<(UpdateKind, u64, BlockId)>,
+    ranges: Vec<(u32, u32)>,
+}
+
 /// Encodes what a group changed of the blocks that it touched, each of which is named once.
-pub(super) fn encode(touched: &[BlockId], overlay: &Overlay, granule: u32) -> Result<EncodedGroup> {
+pub(super) fn encode(
+    touched: &[BlockId],
+    overlay: &Overlay,
+    granule: u32,
+    scratch: &mut Scratch,
+) -> Result<EncodedGroup> {
     let gone = || Error::Internal("a touched block left the overlay");
-    let mut updates = Vec::with_capacity(touched.len());
+    let Scratch { updates, ranges } = scratch;
+    updates.clear();
     for &id in touched {
         updates.push(match id {
             BlockId::Metadata(leaf) => (UpdateKind::Metadata, leaf, id),
@@ -84,11 +97,11 @@ pub(super) fn encode(touched: &[BlockId], overlay: &Overlay, granule: u32) -> Re
     }
     updates.sort_unstable();
     let mut encoder = PayloadEncoder::default();
-    let mut ranges = Vec::new();
-    for (kind, address, id) in updates {
+    for &(kind, address, id) in &*updates {
         let encoded = overlay.change(id, |block| {
-            block.touch.marks.ranges_into(&mut ranges);
-            encoder.push(kind, address, &block.content, &ranges, content_checksum(&block.content));
+            block.touch.marks.take_ranges(ranges);
+            let checksum = block.crc.checksum(&block.content);
+            encoder.push(kind, address, &block.content, ranges, checksum);
         });
         encoded.ok_or_else(gone)?;
     }
@@ -107,9 +120,9 @@ mod tests {
         touch.marks.add(10, 20);
         touch.image = true;
         assert!(!touch.begin(7));
-        assert!(touch.image && touch.marks != Marks::default());
+        assert!(touch.image && !touch.marks.is_empty());
         assert!(touch.begin(9));
-        assert!(!touch.image && touch.marks == Marks::default());
+        assert!(!touch.image && touch.marks.is_empty());
         touch.forget();
         assert!(touch.begin(9), "a block in which nothing changed is touched by the next change");
     }

@@ -25,6 +25,7 @@
 //! who writes its group.
 
 mod append;
+mod carried;
 mod checkpoint;
 mod commit;
 mod data;
@@ -44,7 +45,7 @@ mod stages;
 mod superblocks;
 mod tree;
 
-pub use append::{Appender, Bases};
+pub use append::{Appender, Bases, BitsChange};
 pub use engine::{Journal, JournalOptions, JournalStats};
 pub use maintenance::Maintenance;
 pub use outcome::Ticket;

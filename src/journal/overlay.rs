@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use dashmap::DashMap;
 use rustc_hash::{FxBuildHasher, FxHashSet};
 
+use super::carried::CarriedCrc;
 use super::group::Touch;
 use crate::format::LeafAddress;
 
@@ -26,6 +27,8 @@ pub enum BlockId {
 #[derive(Clone, Debug)]
 pub(super) struct OverlayBlock {
     pub(super) content: Arc<Vec<u8>>,
+    /// Follows the content.
+    pub(super) crc: CarriedCrc,
     /// Last LSN of the last group that changed it since the last completed checkpoint; meaningless when clean.
     pub(super) lsn: u64,
     pub(super) dirty: bool,
@@ -43,6 +46,7 @@ impl OverlayBlock {
     fn new(content: Arc<Vec<u8>>, dirty: bool) -> Self {
         Self {
             content,
+            crc: CarriedCrc::default(),
             lsn: 0,
             dirty,
             dirty_round: 0,

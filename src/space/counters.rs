@@ -105,15 +105,11 @@ impl SpaceCounters {
     /// The totals of a role.
     #[must_use]
     pub fn role(&self, role: Role) -> RoleTotals {
-        Role::ALL
-            .iter()
-            .zip(&self.roles)
-            .find(|&(&of, _)| of == role)
-            .map_or(RoleTotals::default(), |(_, totals)| *totals)
+        self.roles.get(role as usize).copied().unwrap_or_default()
     }
 
     fn role_mut(&mut self, role: Role) -> Option<&mut RoleTotals> {
-        Role::ALL.iter().zip(&mut self.roles).find(|(of, _)| **of == role).map(|(_, totals)| totals)
+        self.roles.get_mut(role as usize)
     }
 
     pub(super) fn count_record(&mut self, layout: &Layout, old: Option<&SegmentRecord>, new: &SegmentRecord) {
@@ -144,5 +140,21 @@ impl Space {
             + counters.reserved_bytes
             + counters.pending_bytes;
         usable.saturating_sub(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_have_their_places_in_the_order_in_which_all_are_named() {
+        for (at, role) in Role::ALL.into_iter().enumerate() {
+            let mut counters = SpaceCounters::default();
+            if let Some(totals) = counters.role_mut(role) {
+                totals.extents = 7;
+            }
+            assert_eq!((counters.roles[at].extents, counters.role(role).extents), (7, 7));
+        }
     }
 }

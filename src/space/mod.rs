@@ -16,11 +16,14 @@ mod counters;
 mod index;
 mod place;
 mod publish;
+mod publish_items;
+mod reclaim;
 mod reserve;
 pub mod runs;
 mod segment;
 mod slab;
 mod table;
+mod touched;
 
 pub use counters::{RoleTotals, SpaceCounters};
 pub use place::{Allocation, Place, Release, Reservation, Resize};

@@ -9,10 +9,7 @@ use super::counters::Held;
 use super::place::{Allocation, Place, Release, Reservation, Resize};
 use super::segment::{Content, order_of_run};
 use super::table::Space;
-use crate::format::{
-    AllocatorState, HeaderKind, Layout, LeafAddress, PAGE_HEADER_BYTES, PageHeader, Role,
-    SEGMENT_RECORD_BYTES, SegmentRecord,
-};
+use crate::format::{AllocatorState, LeafAddress, PageHeader, Role, SegmentRecord};
 
 /// Where changes of metadata blocks go.
 pub trait MetadataBlocks {
@@ -43,9 +40,9 @@ pub struct Batch {
 
 /// A region that a transaction changes: whether the journal had it before, and which places of its head change.
 #[derive(Debug, Default)]
-struct TouchedRegion {
-    was_on_disk: bool,
-    places: Vec<Range<usize>>,
+pub(super) struct TouchedRegion {
+    pub(super) was_on_disk: bool,
+    pub(super) places: Vec<Range<usize>>,
 }
 
 /// A record before the batch, and how many pages of its segment are freed.
@@ -57,11 +54,11 @@ struct ChangedRecord {
 }
 
 /// One call of [`Space::publish`].
-struct Publishing<'a> {
+pub(super) struct Publishing<'a> {
     batch: &'a mut Batch,
     blocks: &'a mut dyn MetadataBlocks,
-    out: Published,
-    regions: BTreeMap<(u32, u32), TouchedRegion>,
+    pub(super) out: Published,
+    pub(super) regions: BTreeMap<(u32, u32), TouchedRegion>,
 }
 
 impl Batch {
@@ -80,7 +77,7 @@ impl Batch {
     }
 }
 
-fn slack_u32(bytes: u64) -> u32 {
+pub(super) fn slack_u32(bytes: u64) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
@@ -92,11 +89,11 @@ impl Space {
 
     /// Publishes in memory, and says which bytes change on disk. The space of releases stays unavailable until
     /// [`reclaim`](Self::reclaim).
-    pub fn publish(
+    pub fn publish<'a>(
         &mut self,
-        allocations: &[Allocation],
-        releases: &[Release],
-        resizes: &[Resize],
+        allocations: impl IntoIterator<Item = &'a Allocation>,
+        releases: impl IntoIterator<Item = &'a Release>,
+        resizes: impl IntoIterator<Item = &'a Resize>,
         batch: &mut Batch,
         blocks: &mut dyn MetadataBlocks,
     ) -> Published {
@@ -110,8 +107,10 @@ impl Space {
         for release in releases {
             self.publish_release(release, &mut work);
         }
-        for ((number, region), touched) in std::mem::take(&mut work.regions) {
-            self.publish_region(number, region, &touched, &mut work);
+        if !work.regions.is_empty() {
+            for ((number, region), touched) in std::mem::take(&mut work.regions) {
+                self.publish_region(number, region, &touched, &mut work);
+            }
         }
         work.out
     }
@@ -143,7 +142,7 @@ impl Space {
     }
 
     /// Changes a record. The counters follow when [it is settled](Self::settle_record).
-    fn change_record(
+    pub(super) fn change_record(
         &mut self,
         number: u32,
         work: &mut Publishing<'_>,
@@ -210,13 +209,12 @@ impl Space {
         match place {
             Place::Run { segment, page, pages, .. } => {
                 header.pages = pages;
-                self.publish_pages(segment, page, pages, generation, work);
-                self.push_header(segment, page, &header, work);
                 let slack = slack_u32(header.slack_bytes(len, page_bytes));
-                self.change_record(segment, work, |record| {
+                self.publish_pages(segment, page, pages, generation, work, |record| {
                     record.extents += 1;
                     record.slack_bytes += slack;
                 });
+                self.push_header(segment, page, &header, work);
             }
             Place::Item { segment, region, index, class, .. } => {
                 let slack = class.slack_for(allocation.asked);
@@ -246,14 +244,14 @@ impl Space {
                         pages: tail_pages,
                         slack: 0,
                     };
-                    self.publish_pages(segment + segments, 0, tail_pages, generation, work);
+                    self.publish_pages(segment + segments, 0, tail_pages, generation, work, |_| {});
                     self.push_header(segment + segments, 0, &tail, work);
                 }
             }
         }
     }
 
-    /// Pages that were reserved come into use.
+    /// Pages that were reserved come into use; `more` is what else changes of the record.
     fn publish_pages(
         &mut self,
         number: u32,
@@ -261,6 +259,7 @@ impl Space {
         pages: u32,
         generation: u32,
         work: &mut Publishing<'_>,
+        more: impl FnOnce(&mut SegmentRecord),
     ) {
         let role = match self.segment(number).map(|segment| &segment.content) {
             Some(Content::Buddy(_)) => Role::Buddy,
@@ -275,6 +274,7 @@ impl Space {
             record.item_bytes += slab_bytes;
             record.capacity_bytes += slab_bytes;
             record.generation = record.generation.max(generation);
+            more(record);
         });
         self.push_bits(number, page, pages, true, work);
     }
@@ -288,14 +288,22 @@ impl Space {
         }
     }
 
-    /// Pages in use become pending.
-    fn release_pages(&mut self, number: u32, page: u32, pages: u32, work: &mut Publishing<'_>) {
+    /// Pages in use become pending; `more` is what else changes of the record.
+    fn release_pages(
+        &mut self,
+        number: u32,
+        page: u32,
+        pages: u32,
+        work: &mut Publishing<'_>,
+        more: impl FnOnce(&mut SegmentRecord),
+    ) {
         let role = self.segment(number).map_or(Role::Unused, |segment| segment.record.role);
         let slab_bytes = self.slab_bytes(role, pages);
         self.change_record(number, work, |record| {
             record.used_pages = record.used_pages.saturating_sub(pages);
             record.item_bytes = record.item_bytes.saturating_sub(slab_bytes);
             record.capacity_bytes = record.capacity_bytes.saturating_sub(slab_bytes);
+            more(record);
         });
         work.batch.note_freed(number, pages);
         self.push_bits(number, page, pages, false, work);
@@ -312,11 +320,10 @@ impl Space {
         let slack = slack_u32(release.slack_bytes);
         match release.place {
             Place::Run { segment, page, pages, .. } => {
-                self.change_record(segment, work, |record| {
+                self.release_pages(segment, page, pages, work, |record| {
                     record.extents = record.extents.saturating_sub(1);
                     record.slack_bytes = record.slack_bytes.saturating_sub(slack);
                 });
-                self.release_pages(segment, page, pages, work);
                 self.push_header(segment, page, &freed, work);
             }
             Place::Item { segment, region, index, .. } => {
@@ -330,7 +337,7 @@ impl Space {
                 let bytes = u64::from(segments) * self.layout().segment_bytes();
                 self.counters.count_held(Held::default(), Held { reserved: 0, pending: bytes });
                 if tail_pages > 0 {
-                    self.release_pages(segment + segments, 0, tail_pages, work);
+                    self.release_pages(segment + segments, 0, tail_pages, work, |_| {});
                     self.push_header(segment + segments, 0, &freed, work);
                 }
             }
@@ -348,9 +355,9 @@ impl Space {
         let before = slack_u32(resize.header.slack_bytes(len(resize.old_pages), page_bytes));
         let after = slack_u32(header.slack_bytes(len(resize.new_pages), page_bytes));
         if pages > 0 && resize.grows() {
-            self.publish_pages(number, page, pages, header.generation, work);
+            self.publish_pages(number, page, pages, header.generation, work, |_| {});
         } else if pages > 0 {
-            self.release_pages(number, page, pages, work);
+            self.release_pages(number, page, pages, work, |_| {});
         }
         self.change_record(number, work, |record| {
             record.slack_bytes = (record.slack_bytes + after).saturating_sub(before);
@@ -358,152 +365,14 @@ impl Space {
         self.push_header(number, resize.page, &header, work);
     }
 
-    /// An item comes into use, with slack and owner, or is freed. What follows for its region comes last.
-    fn publish_item(
-        &mut self,
-        number: u32,
-        place: u32,
-        index: u16,
-        used: Option<(u16, u64)>,
+    pub(super) fn push_bits(
+        &self,
+        segment: u32,
+        page: u32,
+        pages: u32,
+        set: bool,
         work: &mut Publishing<'_>,
     ) {
-        let changed = self.change_region(number, place, |region| {
-            let was_on_disk = region.on_disk;
-            let class = region.layout().class();
-            let old = region.item(index).map_or(0, |(mark, _)| mark.slack_bytes(class));
-            let (slack, owner) = used.unwrap_or_default();
-            let places = region.write_item(index, used.is_some(), slack, owner);
-            let new = region.item(index).map_or(0, |(mark, _)| mark.slack_bytes(class));
-            if used.is_some() {
-                region.reserved = region.reserved.saturating_sub(1);
-                region.used += 1;
-            } else {
-                region.used = region.used.saturating_sub(1);
-                region.pending += 1;
-            }
-            region.on_disk = region.used > 0;
-            (was_on_disk, places, class.bytes(), slack_u32(old), slack_u32(new))
-        });
-        let Some((was_on_disk, places, class_bytes, old, new)) = changed else { return };
-        let class_bytes = slack_u32(class_bytes);
-        let touched = work
-            .regions
-            .entry((number, place))
-            .or_insert_with(|| TouchedRegion { was_on_disk, places: Vec::new() });
-        touched.places.extend(places.into_iter().flatten());
-        self.change_record(number, work, |record| {
-            record.role = Role::Slab;
-            if used.is_some() {
-                record.extents += 1;
-                record.item_bytes += class_bytes;
-            } else {
-                record.extents = record.extents.saturating_sub(1);
-                record.item_bytes = record.item_bytes.saturating_sub(class_bytes);
-            }
-            record.slack_bytes = (record.slack_bytes + new).saturating_sub(old);
-        });
-    }
-
-    /// A region comes, goes, or has other items in use.
-    fn publish_region(
-        &mut self,
-        number: u32,
-        place: u32,
-        touched: &TouchedRegion,
-        work: &mut Publishing<'_>,
-    ) {
-        let (region_pages, page) = (self.layout().region_pages(), place * self.layout().region_pages());
-        let offset = self.layout().page_offset(number, page);
-        let region_bytes = self.layout().region_bytes();
-        let Some(Content::Slab(slab)) = self.segment(number).map(|segment| &segment.content) else { return };
-        let Some(region) = slab.region(place) else { return };
-        let capacity = u64::from(region.layout().capacity()) * region.layout().class().bytes();
-        let capacity = slack_u32(capacity);
-        let (is_on_disk, generation) = (region.on_disk, region.generation());
-        let (open_classes, owner) = (slab.open_classes(), region.summary().encode());
-        if is_on_disk && let Some(head) = region.head() {
-            let mut push = |range: Range<usize>| {
-                if let Some(bytes) = head.get(range.clone()) {
-                    work.out.caller.push((offset + range.start as u64, bytes.to_vec()));
-                }
-            };
-            if touched.was_on_disk {
-                touched.places.iter().cloned().for_each(&mut push);
-            } else {
-                push(0..head.len());
-                let block_bytes = u64::from(self.layout().block_bytes());
-                work.out.fresh.push(offset / block_bytes..(offset + region_bytes) / block_bytes);
-            }
-        }
-        match (touched.was_on_disk, is_on_disk) {
-            (false, true) => {
-                self.change_record(number, work, |record| {
-                    record.used_pages += region_pages;
-                    record.capacity_bytes += capacity;
-                    record.generation = record.generation.max(generation);
-                });
-                self.push_bits(number, page, region_pages, true, work);
-            }
-            (true, false) => {
-                self.change_record(number, work, |record| {
-                    record.used_pages = record.used_pages.saturating_sub(region_pages);
-                    record.capacity_bytes = record.capacity_bytes.saturating_sub(capacity);
-                });
-                self.push_bits(number, page, region_pages, false, work);
-            }
-            _ => {}
-        }
-        self.change_record(number, work, |record| record.open_classes = open_classes);
-        let header = if is_on_disk {
-            PageHeader { owner, generation, kind: HeaderKind::Region, pages: region_pages, slack: 0 }
-        } else {
-            PageHeader { generation, ..PageHeader::default() }
-        };
-        if touched.was_on_disk || is_on_disk {
-            self.push_header(number, page, &header, work);
-        }
-    }
-
-    /// Makes freed space available: the transaction that freed it is durable (rule 3).
-    pub fn reclaim(&mut self, releases: &[Release], resizes: &[Resize]) {
-        for release in releases {
-            match release.place {
-                Place::Run { segment, page, pages, .. } => self.reclaim_pages(segment, page, pages),
-                Place::Item { segment, region, index, .. } => {
-                    self.change_region(segment, region, |region| {
-                        region.give(index);
-                        region.pending = region.pending.saturating_sub(1);
-                    });
-                }
-                Place::Span { segment, segments, tail_pages } => {
-                    let bytes = u64::from(segments) * self.layout().segment_bytes();
-                    self.counters.count_held(Held { reserved: 0, pending: bytes }, Held::default());
-                    self.leave_span(segment, segments);
-                    if tail_pages > 0 {
-                        self.reclaim_pages(segment + segments, 0, tail_pages);
-                    }
-                }
-            }
-        }
-        for resize in resizes.iter().filter(|resize| resize.new_pages < resize.old_pages) {
-            let (page, pages) = resize.difference();
-            self.reclaim_pages(resize.segment, page, pages);
-        }
-    }
-
-    fn reclaim_pages(&mut self, number: u32, page: u32, pages: u32) {
-        self.give_pages(number, page, pages);
-        let bytes = u64::from(pages) * u64::from(self.layout().page_bytes());
-        self.counters.count_held(Held { reserved: 0, pending: bytes }, Held::default());
-        if let Some(segment) = self.segment_mut(number)
-            && let Some(at) = segment.pending.iter().position(|run| *run == (page, pages))
-        {
-            segment.pending.swap_remove(at);
-        }
-        self.reindex(number);
-    }
-
-    fn push_bits(&self, segment: u32, page: u32, pages: u32, set: bool, work: &mut Publishing<'_>) {
         let per_block = self.layout().pages_per_bitmap_block();
         let mut first = page;
         while first < page + pages {
@@ -514,56 +383,14 @@ impl Space {
         }
     }
 
-    fn push_header(&self, segment: u32, page: u32, header: &PageHeader, work: &mut Publishing<'_>) {
+    pub(super) fn push_header(
+        &self,
+        segment: u32,
+        page: u32,
+        header: &PageHeader,
+        work: &mut Publishing<'_>,
+    ) {
         let (leaf, offset) = self.layout().header_place(segment, page);
         work.blocks.bytes(leaf, offset, &header.encode());
-    }
-
-    /// Metadata changes and bytes that allocating or freeing this, or changing its length, can cause, at most: bits,
-    /// headers, records, and the allocator state.
-    #[must_use]
-    pub fn change_bound(layout: &Layout, place: &Place) -> (usize, usize) {
-        let pages = match *place {
-            Place::Run { pages, .. } => pages,
-            Place::Item { .. } => layout.region_pages(),
-            Place::Span { tail_pages, .. } => tail_pages,
-        };
-        let bitmap_blocks = (pages / layout.pages_per_bitmap_block()) as usize + 2;
-        // A span has a header and a record at either end.
-        (
-            bitmap_blocks + 2 + 2 + 1,
-            (pages / 8) as usize
-                + 2 * bitmap_blocks
-                + 2 * PAGE_HEADER_BYTES
-                + 2 * SEGMENT_RECORD_BYTES
-                + AllocatorState::ENCODED_BYTES,
-        )
-    }
-
-    /// Calls `name` with the metadata blocks that allocating or freeing this, or changing its length, changes.
-    /// Some may be named more than once.
-    pub fn for_touched_leaves(layout: &Layout, place: &Place, mut name: impl FnMut(LeafAddress)) {
-        name(layout.state_leaf());
-        let mut pages = |segment: u32, page: u32, pages: u32| {
-            let per_block = layout.pages_per_bitmap_block();
-            for block in page / per_block..=(page + pages.max(1) - 1) / per_block {
-                name(layout.bitmap_leaf(segment, block.into()));
-            }
-            name(layout.header_place(segment, page).0);
-            name(layout.record_place(segment).0);
-        };
-        match *place {
-            Place::Run { segment, page, pages: count, .. } => pages(segment, page, count),
-            Place::Item { segment, region, .. } => {
-                pages(segment, region * layout.region_pages(), layout.region_pages());
-            }
-            Place::Span { segment, segments, tail_pages } => {
-                if tail_pages > 0 {
-                    pages(segment + segments, 0, tail_pages);
-                }
-                name(layout.header_place(segment, 0).0);
-                name(layout.record_place(segment).0);
-            }
-        }
     }
 }

@@ -5,16 +5,16 @@
 //! - `tally` counts exactly the runs of the attached segments.
 //! - A call that is refused changes nothing.
 
-use std::{collections::BTreeSet, ops::Range};
+use std::ops::Range;
 
-use super::{Fit, Histogram, LONG, RunMap, histogram::Tally, ones, segments::Segments};
+use super::{Fit, Histogram, LONG, RunMap, histogram::Tally, long::LongRuns, ones, segments::Segments};
 
 /// The maps of all attached segments, and an index over their runs.
 #[derive(Clone, Debug, Default)]
 pub struct RunIndex {
     segments: Segments,
     /// The long runs as numbers, see [`pack`].
-    long: BTreeSet<u64>,
+    long: LongRuns,
     tally: Tally,
 }
 
@@ -43,7 +43,7 @@ impl RunIndex {
     pub fn detach(&mut self, segment: u32) -> Option<RunMap> {
         let map = self.segments.detach(segment)?;
         map.long(0).for_each(|(len, page)| {
-            self.long.remove(&pack(len, segment, page));
+            self.long.remove(pack(len, segment, page));
         });
         map.free_runs().for_each(|(_, len)| self.tally.remove(len));
         Some(map)
@@ -71,7 +71,7 @@ impl RunIndex {
                 Some(Fit { segment, page, len })
             }
             None if pages == 0 => None,
-            None => self.long(pages).next(),
+            None => self.long_fit(pages),
         }
     }
 
@@ -97,7 +97,7 @@ impl RunIndex {
     /// The longest run of all; among equals that of the lowest segment, and in it the lowest one.
     #[must_use]
     pub fn longest(&self) -> Option<Fit> {
-        let longest = self.long.last().map(|&run| unpack(run).len);
+        let longest = self.long.last().map(|run| unpack(run).len);
         self.best_fit(longest.or_else(|| self.segments.lengths().checked_ilog2())?)
     }
 
@@ -139,9 +139,27 @@ impl RunIndex {
 
     /// The same where only long runs are long enough.
     fn take_long(&mut self, pages: u32) -> Option<(u32, u32)> {
-        let run = self.best_fit(pages)?;
-        let page = if pages >= LONG { run.page + (run.len - pages) } else { run.page };
-        self.take(run.segment, page, pages).then_some((run.segment, page))
+        if pages == 0 {
+            return None;
+        }
+        let Fit { segment, page: start, len } = self.long_fit(pages)?;
+        let page = if pages >= LONG { start + (len - pages) } else { start };
+        let map = self.segments.map_mut(segment)?;
+        let (run, taken) = (start..start + len, page..page + pages);
+        let before = map.short_lengths();
+        map.take_part(&run, &taken);
+        let after = map.short_lengths();
+        self.segments.note(segment, before ^ after, after);
+        self.took(segment, &run, &taken);
+        Some((segment, page))
+    }
+
+    /// Pages of a run are not free any more.
+    #[inline]
+    fn took(&mut self, segment: u32, run: &Range<u32>, taken: &Range<u32>) {
+        self.remove(segment, run);
+        self.insert(segment, &(run.start..taken.start));
+        self.insert(segment, &(taken.end..run.end));
     }
 
     /// Marks the `pages` pages from `page` on as used. Refused, with false, if the segment is not attached, if there
@@ -153,10 +171,7 @@ impl RunIndex {
         let Some(run) = map.take(page, pages) else { return false };
         let after = map.short_lengths();
         self.segments.note(segment, before ^ after, after);
-        let (left, right) = (run.start..page, page + pages..run.end);
-        self.remove(segment, &run);
-        self.insert(segment, &left);
-        self.insert(segment, &right);
+        self.took(segment, &run, &(page..page + pages));
         true
     }
 
@@ -212,9 +227,13 @@ impl RunIndex {
     /// The long runs of at least `pages` pages, ordered by length, segment and page.
     #[inline]
     fn long(&self, pages: u32) -> impl Iterator<Item = Fit> {
-        // No run has more pages than that, and more of them might not fit into the number.
-        let pages = pages.min(RunMap::MAX_PAGES + 1);
-        self.long.range(pack(pages, 0, 0)..).map(|&run| unpack(run))
+        self.long.from(pack(pages.min(MORE_THAN_ANY), 0, 0)).map(unpack)
+    }
+
+    /// The first of these.
+    #[inline]
+    fn long_fit(&self, pages: u32) -> Option<Fit> {
+        self.long.first_from(pack(pages.min(MORE_THAN_ANY), 0, 0)).map(unpack)
     }
 
     #[inline]
@@ -231,10 +250,13 @@ impl RunIndex {
         let len = run.end - run.start;
         self.tally.remove(len);
         if len >= LONG {
-            self.long.remove(&pack(len, segment, run.start));
+            self.long.remove(pack(len, segment, run.start));
         }
     }
 }
+
+/// No run has so many pages, and more of them might not fit into the number.
+const MORE_THAN_ANY: u32 = RunMap::MAX_PAGES + 1;
 
 /// Bits of a page, and of a segment, in a long run as a number.
 const PAGE_BITS: u32 = RunMap::MAX_PAGES.ilog2();

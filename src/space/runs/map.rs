@@ -14,12 +14,13 @@
               are next to such pages, or by pairs that the index above proves to exist"
 )]
 
-use std::{collections::BTreeSet, ops::Range};
+use std::ops::Range;
 
 use super::{
     FANOUT as WORD, LONG,
     bins::Bins,
     bits::{self, Bits},
+    long::LongRuns,
     pair::{self, Pair},
 };
 
@@ -30,7 +31,7 @@ pub struct RunMap {
     bits: Bits,
     bins: Bins,
     /// Each long run as its length, shifted left by 32 bits, and its first page.
-    long: BTreeSet<u64>,
+    long: LongRuns,
     page_count: u32,
     /// The pages that may ever be free.
     usable: Range<u32>,
@@ -131,7 +132,7 @@ impl RunMap {
     #[must_use]
     pub fn longest(&self) -> u32 {
         match self.long.last() {
-            Some(&run) => unpack(run).0,
+            Some(run) => unpack(run).0,
             None => self.bins.lengths().checked_ilog2().unwrap_or(0),
         }
     }
@@ -180,7 +181,7 @@ impl RunMap {
 
     /// Length and first page of the long runs of at least `pages` pages, ordered by both.
     pub(super) fn long(&self, pages: u32) -> impl Iterator<Item = (u32, u32)> {
-        self.long.range(pack(pages, 0)..).map(|&run| unpack(run))
+        self.long.from(pack(pages, 0)).map(unpack)
     }
 
     /// First page and length of the lowest run among the shortest of at least `pages` pages.
@@ -190,7 +191,7 @@ impl RunMap {
             let len = lengths.trailing_zeros();
             return Some((self.first_short(len)?, len));
         }
-        self.long(pages).next().map(|(len, page)| (page, len))
+        self.long.first_from(pack(pages, 0)).map(unpack).map(|(len, page)| (page, len))
     }
 
     /// Marks the `pages` pages from `page` on as used, and returns the run that they were part of. Refused, with
@@ -202,13 +203,19 @@ impl RunMap {
         if end < taken.end {
             return None;
         }
-        let start = self.start_of(page);
-        self.flip(&taken);
-        self.free -= pages;
-        self.remove(start, end - start);
-        self.insert(start, page - start);
-        self.insert(taken.end, end - taken.end);
-        Some(start..end)
+        let run = self.start_of(page)..end;
+        self.take_part(&run, &taken);
+        Some(run)
+    }
+
+    /// Marks pages of a run as used.
+    #[inline]
+    pub(super) fn take_part(&mut self, run: &Range<u32>, taken: &Range<u32>) {
+        self.flip(taken);
+        self.free -= taken.end - taken.start;
+        self.remove(run.start, run.end - run.start);
+        self.insert(run.start, taken.start - run.start);
+        self.insert(taken.end, run.end - taken.end);
     }
 
     /// Marks the first `pages` pages of the lowest run of exactly `len` pages as used, and returns the first of them.
@@ -253,7 +260,7 @@ impl RunMap {
         let usable = usable.start.min(end)..end;
         let bits = Bits::new(page_count, &usable);
         let free = end - usable.start;
-        Self { bins: Bins::new(bits.0.len()), bits, long: BTreeSet::new(), page_count, usable, free }
+        Self { bins: Bins::new(bits.0.len()), bits, long: LongRuns::default(), page_count, usable, free }
     }
 
     /// Makes the index above the bits.
@@ -285,7 +292,7 @@ impl RunMap {
     #[inline]
     fn remove(&mut self, start: u32, len: u32) {
         if len >= LONG {
-            self.long.remove(&pack(len, start));
+            self.long.remove(pack(len, start));
         } else if len > 0 && !self.bits.starts(start / pair::PAGES, len).any() {
             self.bins.remove(len, start / pair::PAGES);
         }

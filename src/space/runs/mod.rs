@@ -19,6 +19,7 @@ mod bins;
 mod bits;
 mod histogram;
 mod index;
+mod long;
 mod map;
 mod pair;
 mod rows;
