@@ -11,9 +11,12 @@
 //! A patch: gap to the end of the previous patch (varint), `length << 1 | fill` (varint), then `length` bytes, or one
 //! byte that is repeated.
 
+mod decode;
+
 use off64::int::{Off64ReadInt, Off64WriteMutInt};
 
-use super::{StoreId, is_zero, read_varint, write_varint};
+pub use self::decode::{PayloadError, PayloadVisitor, decode_payload, visit_payload};
+use super::{StoreId, is_zero, write_varint};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"FHGR");
 
@@ -377,95 +380,6 @@ fn image_patches(block: &[u8]) -> Vec<Patch<'_>> {
         rest = after;
     }
     patches
-}
-
-/// Why a payload with a good checksum cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PayloadError {
-    /// Where in the group, in bytes.
-    pub offset: usize,
-    /// What is wrong there.
-    pub reason: &'static str,
-}
-
-/// Decodes the payload of a group (its bytes behind the header, without padding).
-///
-/// Every patch is inside a block of `block_bytes`; addresses are for the caller to check.
-pub fn decode_payload(
-    payload: &[u8],
-    updates: u32,
-    block_bytes: u32,
-) -> Result<Vec<BlockUpdate<'_>>, PayloadError> {
-    let mut input = payload;
-    let mut decoded = Vec::new();
-    let mut previous: Option<(UpdateKind, u64)> = None;
-    let at = |input: &[u8], reason| PayloadError {
-        offset: GROUP_HEADER_BYTES + payload.len() - input.len(),
-        reason,
-    };
-    for _ in 0..updates {
-        let number = |input: &mut &[u8]| read_varint(input).ok_or_else(|| at(input, "bad number"));
-        let tag = number(&mut input)?;
-        if tag >> KIND_BITS != 0 {
-            return Err(at(input, "unknown device"));
-        }
-        let kind = match tag {
-            0 => UpdateKind::Metadata,
-            1 => UpdateKind::CallerDelta,
-            2 => UpdateKind::CallerImage,
-            _ => return Err(at(input, "unknown kind of update")),
-        };
-        let delta = number(&mut input)?;
-        let address = match previous {
-            Some((previous_kind, previous)) if previous_kind == kind => previous.checked_add(delta),
-            _ => Some(delta),
-        }
-        .ok_or_else(|| at(input, "address out of range"))?;
-        if previous.is_some_and(|previous| previous >= (kind, address)) {
-            return Err(at(input, "updates out of order"));
-        }
-        previous = Some((kind, address));
-        let count = number(&mut input)?;
-        if count > u64::from(block_bytes) {
-            return Err(at(input, "too many patches"));
-        }
-        let mut patches = Vec::new();
-        let mut end = 0_u64;
-        for _ in 0..count {
-            let gap = number(&mut input)?;
-            let length = number(&mut input)?;
-            let (len, fill) = (length >> 1, length & 1 == 1);
-            let offset = end.checked_add(gap).filter(|&offset| offset < u64::from(block_bytes));
-            let after =
-                offset.and_then(|o| o.checked_add(len)).filter(|&after| after <= u64::from(block_bytes));
-            let (Some(offset), Some(after)) = (offset, after) else {
-                return Err(at(input, "patch outside the block"));
-            };
-            if len == 0 {
-                return Err(at(input, "empty patch"));
-            }
-            let taken = if fill { 1 } else { usize::try_from(len).unwrap_or(usize::MAX) };
-            let Some((bytes, rest)) = input.split_at_checked(taken) else {
-                return Err(at(input, "patch beyond the group"));
-            };
-            input = rest;
-            let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-            patches.push(match (fill, bytes.first()) {
-                (true, Some(&byte)) => Patch::Fill { offset, len: usize::try_from(len).unwrap_or(0), byte },
-                _ => Patch::Bytes { offset, bytes },
-            });
-            end = after;
-        }
-        let Some((checksum, rest)) = input.split_first_chunk::<4>() else {
-            return Err(at(input, "checksum beyond the group"));
-        };
-        input = rest;
-        decoded.push(BlockUpdate { kind, address, patches, checksum_after: u32::from_le_bytes(*checksum) });
-    }
-    if !input.is_empty() {
-        return Err(at(input, "bytes behind the last update"));
-    }
-    Ok(decoded)
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@
 //! who writes its group.
 
 mod append;
+mod batch;
 mod checkpoint;
 mod commit;
 mod data;
@@ -38,6 +39,7 @@ mod overlay;
 mod publisher;
 mod range_lock;
 mod recovery;
+mod replay;
 mod ring;
 mod scan;
 mod stages;
