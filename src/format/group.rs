@@ -229,14 +229,40 @@ impl Patch<'_> {
     /// Applies the patch; `false` when it does not fit into the block.
     #[must_use]
     pub fn apply(&self, block: &mut [u8]) -> bool {
+        let (offset, len) = match *self {
+            Self::Bytes { offset, bytes } => (offset, bytes.len()),
+            Self::Fill { offset, len, .. } => (offset, len),
+        };
+        let target = offset.checked_add(len).and_then(|end| block.get_mut(offset..end));
+        let Some(target) = target else { return false };
         match *self {
-            Self::Bytes { offset, bytes } => {
-                let target = offset.checked_add(bytes.len()).and_then(|end| block.get_mut(offset..end));
-                target.map(|target| target.copy_from_slice(bytes)).is_some()
-            }
-            Self::Fill { offset, len, byte } => {
-                let target = offset.checked_add(len).and_then(|end| block.get_mut(offset..end));
-                target.map(|target| target.fill(byte)).is_some()
+            Self::Bytes { bytes, .. } => put(target, bytes),
+            Self::Fill { byte, .. } => match target.first_chunk_mut::<MIN_FILL>() {
+                Some(all) if len == MIN_FILL => *all = [byte; MIN_FILL],
+                _ => target.fill(byte),
+            },
+        }
+        true
+    }
+}
+
+/// Copies a few bytes, as most patches have. As much time goes into a call that copies any number of them as into the rest of
+/// a patch.
+fn put(target: &mut [u8], bytes: &[u8]) {
+    match (target, bytes) {
+        ([to], [from]) => *to = *from,
+        ([a, b], [c, d]) => (*a, *b) = (*c, *d),
+        (target, bytes) => {
+            // Two parts that overlap, for what is no longer than both.
+            if let (Some(to), Some(from)) = (target.first_chunk_mut::<4>(), bytes.first_chunk::<4>())
+                && bytes.len() <= 8
+            {
+                *to = *from;
+                if let (Some(to), Some(from)) = (target.last_chunk_mut::<4>(), bytes.last_chunk::<4>()) {
+                    *to = *from;
+                }
+            } else {
+                target.copy_from_slice(bytes);
             }
         }
     }

@@ -88,3 +88,27 @@ quickcheck! {
         true
     }
 }
+
+#[test]
+fn patches_of_every_length_change_what_they_say_and_nothing_else() {
+    let bytes: Vec<u8> = (1..=40).collect();
+    for len in 0..=bytes.len() {
+        for offset in 0..=24 {
+            let patches =
+                [Patch::Bytes { offset, bytes: &bytes[..len] }, Patch::Fill { offset, len, byte: 99 }];
+            for patch in patches {
+                let mut block = [200; 32];
+                assert_eq!(patch.apply(&mut block), offset + len <= block.len(), "{patch:?}");
+                for (at, &found) in block.iter().enumerate() {
+                    let changed = offset + len <= block.len() && (offset..offset + len).contains(&at);
+                    let expected = match patch {
+                        Patch::Bytes { .. } if changed => bytes[at - offset],
+                        Patch::Fill { .. } if changed => 99,
+                        _ => 200,
+                    };
+                    assert_eq!(found, expected, "{patch:?} at {at}");
+                }
+            }
+        }
+    }
+}
