@@ -12,11 +12,13 @@
 //! byte that is repeated.
 
 mod decode;
+mod encode;
 
 use off64::int::{Off64ReadInt, Off64WriteMutInt};
 
 pub use self::decode::{PayloadError, PayloadVisitor, decode_payload, visit_payload};
-use super::{StoreId, is_zero, write_varint};
+pub use self::encode::PayloadEncoder;
+use super::{StoreId, is_zero};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"FHGR");
 
@@ -46,8 +48,6 @@ pub(super) const FIELDS: &[super::Field] = super::fields::fields!("magic" OFFSET
 const KIND_BITS: u64 = 3;
 /// Repeating a byte pays off from this length.
 const MIN_FILL: usize = 4;
-/// A run of zeros of this length ends a patch of an image.
-const MIN_ZERO_GAP: usize = 8;
 
 /// A group's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,133 +279,6 @@ pub struct BlockUpdate<'a> {
     pub patches: Vec<Patch<'a>>,
     /// CRC-32C of the block's content after the group.
     pub checksum_after: u32,
-}
-
-/// Writes the payload of a group. Updates must come in order of kind and address.
-#[derive(Debug)]
-pub struct PayloadEncoder {
-    bytes: Vec<u8>,
-    previous: Option<(UpdateKind, u64)>,
-    updates: u32,
-}
-
-impl Default for PayloadEncoder {
-    fn default() -> Self {
-        Self { bytes: vec![0; GROUP_HEADER_BYTES], previous: None, updates: 0 }
-    }
-}
-
-impl PayloadEncoder {
-    /// The most bytes that an update with `patches` patches of `changed` bytes in all can take.
-    #[must_use]
-    pub const fn update_bound(patches: usize, changed: usize) -> usize {
-        // Kind, address, count, checksum; then gap and length of each patch. Splitting at fills and at gaps of zeros
-        // saves at least what it adds.
-        1 + 10 + 3 + 4 + patches * 6 + changed
-    }
-
-    /// Adds an update. `ranges` are sorted, disjoint and inside `block`.
-    pub fn push(
-        &mut self,
-        kind: UpdateKind,
-        address: u64,
-        block: &[u8],
-        ranges: &[(u32, u32)],
-        checksum_after: u32,
-    ) {
-        let base = match self.previous {
-            Some((previous_kind, previous)) if previous_kind == kind => previous,
-            _ => 0,
-        };
-        self.previous = Some((kind, address));
-        self.updates = self.updates.saturating_add(1);
-        // Device 0: the only one so far.
-        write_varint(&mut self.bytes, kind.code());
-        write_varint(&mut self.bytes, address.wrapping_sub(base));
-
-        if kind == UpdateKind::CallerImage {
-            self.push_patches(image_patches(block).into_iter());
-        } else {
-            let patches = ranges.iter().filter_map(|&(start, end)| {
-                let (start, end) = (start as usize, end as usize);
-                block.get(start..end).filter(|bytes| !bytes.is_empty()).map(|bytes| patch(start, bytes))
-            });
-            self.push_patches(patches);
-        }
-        self.bytes.extend_from_slice(&checksum_after.to_le_bytes());
-    }
-
-    fn push_patches<'a>(&mut self, patches: impl Iterator<Item = Patch<'a>> + Clone) {
-        write_varint(&mut self.bytes, patches.clone().count() as u64);
-        let mut end = 0;
-        for patch in patches {
-            match patch {
-                Patch::Bytes { offset, bytes } => {
-                    write_varint(&mut self.bytes, (offset - end) as u64);
-                    write_varint(&mut self.bytes, (bytes.len() as u64) << 1);
-                    self.bytes.extend_from_slice(bytes);
-                    end = offset + bytes.len();
-                }
-                Patch::Fill { offset, len, byte } => {
-                    write_varint(&mut self.bytes, (offset - end) as u64);
-                    write_varint(&mut self.bytes, (len as u64) << 1 | 1);
-                    self.bytes.push(byte);
-                    end = offset + len;
-                }
-            }
-        }
-    }
-
-    /// Bytes so far, header included.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Whether no update was added.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.updates == 0
-    }
-
-    /// The group with room for its header in front and zeros up to the granule, its length without padding, and the
-    /// number of updates.
-    #[must_use]
-    pub fn finish(mut self, granule: u32) -> (Vec<u8>, u32, u32) {
-        let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
-        let padded = self.bytes.len().next_multiple_of(granule as usize);
-        self.bytes.resize(padded, 0);
-        (self.bytes, length, self.updates)
-    }
-}
-
-fn patch(offset: usize, bytes: &[u8]) -> Patch<'_> {
-    match bytes.split_first() {
-        Some((&byte, rest)) if bytes.len() >= MIN_FILL && rest.iter().all(|&other| other == byte) => {
-            Patch::Fill { offset, len: bytes.len(), byte }
-        }
-        _ => Patch::Bytes { offset, bytes },
-    }
-}
-
-/// The parts of a block that are not zero.
-fn image_patches(block: &[u8]) -> Vec<Patch<'_>> {
-    let mut patches = Vec::new();
-    let mut rest = block;
-    let mut offset = 0;
-    while let Some(zeros) = rest.iter().position(|&byte| byte != 0) {
-        let (_, from) = rest.split_at_checked(zeros).unwrap_or((&[], &[]));
-        offset += zeros;
-        let len = from
-            .windows(MIN_ZERO_GAP)
-            .position(is_zero)
-            .unwrap_or_else(|| from.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1));
-        let (bytes, after) = from.split_at_checked(len).unwrap_or((from, &[]));
-        patches.push(patch(offset, bytes));
-        offset += bytes.len();
-        rest = after;
-    }
-    patches
 }
 
 #[cfg(test)]
