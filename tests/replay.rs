@@ -13,7 +13,8 @@
 )]
 
 use std::io;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use freehold::device::{Device, DeviceGeometry, ManualClock, MemoryDevice, Port, Purpose};
@@ -22,6 +23,7 @@ use freehold::journal::{ScannedGroup, SuperblockPair, scan_journal};
 use freehold::{AllocRequest, Allocator, Error, FormatOptions, OpenOptions, ReplayReport};
 
 const LEN: usize = 24 << 20;
+const RING: u64 = 8 << 20;
 /// More than four batches.
 const GROUPS: usize = 300;
 
@@ -29,11 +31,13 @@ const GROUPS: usize = 300;
 struct Memory {
     inner: MemoryDevice,
     may_block: bool,
+    reads: Mutex<Vec<Range<u64>>>,
 }
 
 impl Memory {
     fn new(image: Vec<u8>, may_block: bool) -> Arc<Self> {
-        Arc::new(Self { inner: MemoryDevice::from_image(image, 512, 512), may_block })
+        let inner = MemoryDevice::from_image(image, 512, 512);
+        Arc::new(Self { inner, may_block, reads: Mutex::default() })
     }
 }
 
@@ -42,6 +46,7 @@ impl Device for Memory {
         self.inner.geometry()
     }
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.reads.lock().unwrap().push(offset..offset + buf.len() as u64);
         self.inner.read_at(offset, buf)
     }
     fn write_at(&self, offset: u64, data: &[u8], purpose: Purpose) -> io::Result<()> {
@@ -67,13 +72,13 @@ async fn open(device: &Arc<Memory>) -> freehold::Result<(Allocator, ReplayReport
 }
 
 /// A store whose journal has so many groups, of some four KiB each.
-async fn crashed() -> Vec<u8> {
+async fn crashed(groups: usize) -> Vec<u8> {
     let device = Memory::new(vec![0; LEN], false);
-    let format = FormatOptions::new().page_bytes(4096).journal_bytes(8 << 20);
+    let format = FormatOptions::new().page_bytes(4096).journal_bytes(RING);
     format.format_device(Arc::clone(&device) as Arc<dyn Device>).await.unwrap();
     let (store, _) = open(&device).await.unwrap();
     let mut random = 1_u64;
-    for owner in 0..GROUPS as u64 {
+    for owner in 0..groups as u64 {
         let mut transaction = store.begin();
         let extent = transaction.alloc(AllocRequest::bytes(4096).owner(owner)).await.unwrap();
         let content: Vec<u8> = std::iter::repeat_with(|| {
@@ -127,7 +132,7 @@ fn of_another_block(group: &mut ScannedGroup) {
 
 #[tokio::test]
 async fn a_second_thread_makes_no_difference() {
-    let image = crashed().await;
+    let image = crashed(GROUPS).await;
     let mut found = Vec::new();
     for may_block in [false, true] {
         let device = Memory::new(image.clone(), may_block);
@@ -148,7 +153,7 @@ async fn a_second_thread_makes_no_difference() {
 
 #[tokio::test]
 async fn the_reason_for_a_refusal_is_the_first_one() {
-    let image = crashed().await;
+    let image = crashed(GROUPS).await;
     let groups = scan(&image).1;
     let at = |number: usize| groups[number].offset;
     let kind = GROUP_HEADER_BYTES as u64 + 1;
@@ -190,5 +195,19 @@ async fn the_reason_for_a_refusal_is_the_first_one() {
                 other => panic!("{case}, {may_block}: {:?}", other.err()),
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn hardly_anything_of_the_ring_is_read_twice() {
+    // What a few groups leave of the first window, and the group at the edge of each window.
+    for (groups, again) in [(3, 0), (GROUPS, GROUPS as u64 * 4500 / (256 << 10) * 4500)] {
+        let device = Memory::new(crashed(groups).await, false);
+        let (store, _) = open(&device).await.unwrap();
+        let ring = store.layout().ring_offset()..store.layout().ring_offset() + RING;
+        let reads = device.reads.lock().unwrap();
+        let read: u64 =
+            reads.iter().filter(|read| ring.contains(&read.start)).map(|read| read.end - read.start).sum();
+        assert!((RING..=RING + again).contains(&read), "{groups}: {read}");
     }
 }

@@ -45,8 +45,8 @@ struct Found {
 /// Groups that follow each other.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
+    /// What the ring had in memory when the groups were handed over, and from which position on.
     bytes: Vec<u8>,
-    /// Position of the first byte.
     position: u64,
     groups: Vec<Found>,
 }
@@ -83,8 +83,9 @@ impl Batch {
         if self.groups.is_empty() {
             return self;
         }
-        (self.position, self.bytes) = ring.exchange(std::mem::take(&mut self.bytes));
+        (self.position, self.bytes) = ring.take_window();
         let mut spare = sink(self);
+        ring.put_back(spare.position, std::mem::take(&mut spare.bytes));
         spare.groups.clear();
         spare
     }

@@ -75,21 +75,27 @@ impl<'a> Ring<'a> {
         (end <= self.window.len()).then_some(start..end)
     }
 
-    /// Takes what is in memory, with its position, and gives a buffer in its place for what is read next.
-    pub(super) fn exchange(&mut self, buffer: Vec<u8>) -> (u64, Vec<u8>) {
-        let position = self.window_position.take().unwrap_or(0);
-        (position, std::mem::replace(&mut self.window, buffer))
+    /// Takes what is in memory, with its position.
+    pub(super) fn take_window(&mut self) -> (u64, Vec<u8>) {
+        (self.window_position.take().unwrap_or(0), std::mem::take(&mut self.window))
+    }
+
+    /// Gives back what was taken, now or earlier: what is still wanted of it is not read again, and the next window goes into
+    /// its place.
+    pub(super) fn put_back(&mut self, position: u64, window: Vec<u8>) {
+        (self.window_position, self.window) = (Some(position), window);
     }
 
     fn load(&mut self, position: u64, len: u64) -> Result<()> {
         let ring_bytes = self.layout.ring_bytes();
-        let len = len.max(WINDOW_BYTES).min(ring_bytes);
+        let until_end = ring_bytes - position % ring_bytes;
+        // Only what was asked for goes over the end of the ring.
+        let len = len.max(WINDOW_BYTES.min(until_end));
         // Nothing counts if the device fails.
         self.window_position = None;
         self.window.resize(usize::try_from(len).unwrap_or(0), 0);
-        let until_end = usize::try_from(ring_bytes - position % ring_bytes).unwrap_or(usize::MAX);
         let offset = self.offset(position);
-        let middle = until_end.min(self.window.len());
+        let middle = usize::try_from(until_end.min(len)).unwrap_or(0);
         let (front, wrapped) = self.window.split_at_mut(middle);
         self.port.read(offset, front)?;
         if !wrapped.is_empty() {
