@@ -106,7 +106,8 @@ impl PayloadEncoder {
     }
 }
 
-/// The patches for bytes that changed: where one of them is repeated for long, it has a patch of its own.
+/// The patches for bytes that changed: where one of them is repeated for long, it has a patch of its own. That is for bits; in an
+/// image of what a caller wrote it would be chance.
 fn pieces(offset: usize, bytes: &[u8]) -> impl Iterator<Item = Patch<'_>> + Clone {
     let (mut offset, mut rest) = (offset, bytes);
     std::iter::from_fn(move || {
@@ -155,7 +156,7 @@ fn image_patches(block: &[u8]) -> Vec<Patch<'_>> {
             .position(is_zero)
             .unwrap_or_else(|| from.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1));
         let (bytes, after) = from.split_at_checked(len).unwrap_or((from, &[]));
-        patches.extend(pieces(offset, bytes));
+        patches.push(patch(offset, bytes));
         offset += bytes.len();
         rest = after;
     }
