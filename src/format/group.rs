@@ -11,9 +11,14 @@
 //! A patch: gap to the end of the previous patch (varint), `length << 1 | fill` (varint), then `length` bytes, or one
 //! byte that is repeated.
 
+mod decode;
+mod encode;
+
 use off64::int::{Off64ReadInt, Off64WriteMutInt};
 
-use super::{StoreId, is_zero, read_varint, write_varint};
+pub use self::decode::{PayloadError, PayloadVisitor, decode_payload, visit_payload};
+pub use self::encode::PayloadEncoder;
+use super::{StoreId, is_zero};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"FHGR");
 
@@ -43,8 +48,6 @@ pub(super) const FIELDS: &[super::Field] = super::fields::fields!("magic" OFFSET
 const KIND_BITS: u64 = 3;
 /// Repeating a byte pays off from this length.
 const MIN_FILL: usize = 4;
-/// A run of zeros of this length ends a patch of an image.
-const MIN_ZERO_GAP: usize = 8;
 
 /// A group's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,14 +229,40 @@ impl Patch<'_> {
     /// Applies the patch; `false` when it does not fit into the block.
     #[must_use]
     pub fn apply(&self, block: &mut [u8]) -> bool {
+        let (offset, len) = match *self {
+            Self::Bytes { offset, bytes } => (offset, bytes.len()),
+            Self::Fill { offset, len, .. } => (offset, len),
+        };
+        let target = offset.checked_add(len).and_then(|end| block.get_mut(offset..end));
+        let Some(target) = target else { return false };
         match *self {
-            Self::Bytes { offset, bytes } => {
-                let target = offset.checked_add(bytes.len()).and_then(|end| block.get_mut(offset..end));
-                target.map(|target| target.copy_from_slice(bytes)).is_some()
-            }
-            Self::Fill { offset, len, byte } => {
-                let target = offset.checked_add(len).and_then(|end| block.get_mut(offset..end));
-                target.map(|target| target.fill(byte)).is_some()
+            Self::Bytes { bytes, .. } => put(target, bytes),
+            Self::Fill { byte, .. } => match target.first_chunk_mut::<MIN_FILL>() {
+                Some(all) if len == MIN_FILL => *all = [byte; MIN_FILL],
+                _ => target.fill(byte),
+            },
+        }
+        true
+    }
+}
+
+/// Copies a few bytes, as most patches have. As much time goes into a call that copies any number of them as into the rest of
+/// a patch.
+fn put(target: &mut [u8], bytes: &[u8]) {
+    match (target, bytes) {
+        ([to], [from]) => *to = *from,
+        ([a, b], [c, d]) => (*a, *b) = (*c, *d),
+        (target, bytes) => {
+            // Two parts that overlap, for what is no longer than both.
+            if let (Some(to), Some(from)) = (target.first_chunk_mut::<4>(), bytes.first_chunk::<4>())
+                && bytes.len() <= 8
+            {
+                *to = *from;
+                if let (Some(to), Some(from)) = (target.last_chunk_mut::<4>(), bytes.last_chunk::<4>()) {
+                    *to = *from;
+                }
+            } else {
+                target.copy_from_slice(bytes);
             }
         }
     }
@@ -250,222 +279,6 @@ pub struct BlockUpdate<'a> {
     pub patches: Vec<Patch<'a>>,
     /// CRC-32C of the block's content after the group.
     pub checksum_after: u32,
-}
-
-/// Writes the payload of a group. Updates must come in order of kind and address.
-#[derive(Debug)]
-pub struct PayloadEncoder {
-    bytes: Vec<u8>,
-    previous: Option<(UpdateKind, u64)>,
-    updates: u32,
-}
-
-impl Default for PayloadEncoder {
-    fn default() -> Self {
-        Self { bytes: vec![0; GROUP_HEADER_BYTES], previous: None, updates: 0 }
-    }
-}
-
-impl PayloadEncoder {
-    /// The most bytes that an update with `patches` patches of `changed` bytes in all can take.
-    #[must_use]
-    pub const fn update_bound(patches: usize, changed: usize) -> usize {
-        // Kind, address, count, checksum; then gap and length of each patch. Splitting at fills and at gaps of zeros
-        // saves at least what it adds.
-        1 + 10 + 3 + 4 + patches * 6 + changed
-    }
-
-    /// Adds an update. `ranges` are sorted, disjoint and inside `block`.
-    pub fn push(
-        &mut self,
-        kind: UpdateKind,
-        address: u64,
-        block: &[u8],
-        ranges: &[(u32, u32)],
-        checksum_after: u32,
-    ) {
-        let base = match self.previous {
-            Some((previous_kind, previous)) if previous_kind == kind => previous,
-            _ => 0,
-        };
-        self.previous = Some((kind, address));
-        self.updates = self.updates.saturating_add(1);
-        // Device 0: the only one so far.
-        write_varint(&mut self.bytes, kind.code());
-        write_varint(&mut self.bytes, address.wrapping_sub(base));
-
-        if kind == UpdateKind::CallerImage {
-            self.push_patches(image_patches(block).into_iter());
-        } else {
-            let patches = ranges.iter().filter_map(|&(start, end)| {
-                let (start, end) = (start as usize, end as usize);
-                block.get(start..end).filter(|bytes| !bytes.is_empty()).map(|bytes| patch(start, bytes))
-            });
-            self.push_patches(patches);
-        }
-        self.bytes.extend_from_slice(&checksum_after.to_le_bytes());
-    }
-
-    fn push_patches<'a>(&mut self, patches: impl Iterator<Item = Patch<'a>> + Clone) {
-        write_varint(&mut self.bytes, patches.clone().count() as u64);
-        let mut end = 0;
-        for patch in patches {
-            match patch {
-                Patch::Bytes { offset, bytes } => {
-                    write_varint(&mut self.bytes, (offset - end) as u64);
-                    write_varint(&mut self.bytes, (bytes.len() as u64) << 1);
-                    self.bytes.extend_from_slice(bytes);
-                    end = offset + bytes.len();
-                }
-                Patch::Fill { offset, len, byte } => {
-                    write_varint(&mut self.bytes, (offset - end) as u64);
-                    write_varint(&mut self.bytes, (len as u64) << 1 | 1);
-                    self.bytes.push(byte);
-                    end = offset + len;
-                }
-            }
-        }
-    }
-
-    /// Bytes so far, header included.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Whether no update was added.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.updates == 0
-    }
-
-    /// The group with room for its header in front and zeros up to the granule, its length without padding, and the
-    /// number of updates.
-    #[must_use]
-    pub fn finish(mut self, granule: u32) -> (Vec<u8>, u32, u32) {
-        let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
-        let padded = self.bytes.len().next_multiple_of(granule as usize);
-        self.bytes.resize(padded, 0);
-        (self.bytes, length, self.updates)
-    }
-}
-
-fn patch(offset: usize, bytes: &[u8]) -> Patch<'_> {
-    match bytes.split_first() {
-        Some((&byte, rest)) if bytes.len() >= MIN_FILL && rest.iter().all(|&other| other == byte) => {
-            Patch::Fill { offset, len: bytes.len(), byte }
-        }
-        _ => Patch::Bytes { offset, bytes },
-    }
-}
-
-/// The parts of a block that are not zero.
-fn image_patches(block: &[u8]) -> Vec<Patch<'_>> {
-    let mut patches = Vec::new();
-    let mut rest = block;
-    let mut offset = 0;
-    while let Some(zeros) = rest.iter().position(|&byte| byte != 0) {
-        let (_, from) = rest.split_at_checked(zeros).unwrap_or((&[], &[]));
-        offset += zeros;
-        let len = from
-            .windows(MIN_ZERO_GAP)
-            .position(is_zero)
-            .unwrap_or_else(|| from.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1));
-        let (bytes, after) = from.split_at_checked(len).unwrap_or((from, &[]));
-        patches.push(patch(offset, bytes));
-        offset += bytes.len();
-        rest = after;
-    }
-    patches
-}
-
-/// Why a payload with a good checksum cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PayloadError {
-    /// Where in the group, in bytes.
-    pub offset: usize,
-    /// What is wrong there.
-    pub reason: &'static str,
-}
-
-/// Decodes the payload of a group (its bytes behind the header, without padding).
-///
-/// Every patch is inside a block of `block_bytes`; addresses are for the caller to check.
-pub fn decode_payload(
-    payload: &[u8],
-    updates: u32,
-    block_bytes: u32,
-) -> Result<Vec<BlockUpdate<'_>>, PayloadError> {
-    let mut input = payload;
-    let mut decoded = Vec::new();
-    let mut previous: Option<(UpdateKind, u64)> = None;
-    let at = |input: &[u8], reason| PayloadError {
-        offset: GROUP_HEADER_BYTES + payload.len() - input.len(),
-        reason,
-    };
-    for _ in 0..updates {
-        let number = |input: &mut &[u8]| read_varint(input).ok_or_else(|| at(input, "bad number"));
-        let tag = number(&mut input)?;
-        if tag >> KIND_BITS != 0 {
-            return Err(at(input, "unknown device"));
-        }
-        let kind = match tag {
-            0 => UpdateKind::Metadata,
-            1 => UpdateKind::CallerDelta,
-            2 => UpdateKind::CallerImage,
-            _ => return Err(at(input, "unknown kind of update")),
-        };
-        let delta = number(&mut input)?;
-        let address = match previous {
-            Some((previous_kind, previous)) if previous_kind == kind => previous.checked_add(delta),
-            _ => Some(delta),
-        }
-        .ok_or_else(|| at(input, "address out of range"))?;
-        if previous.is_some_and(|previous| previous >= (kind, address)) {
-            return Err(at(input, "updates out of order"));
-        }
-        previous = Some((kind, address));
-        let count = number(&mut input)?;
-        if count > u64::from(block_bytes) {
-            return Err(at(input, "too many patches"));
-        }
-        let mut patches = Vec::new();
-        let mut end = 0_u64;
-        for _ in 0..count {
-            let gap = number(&mut input)?;
-            let length = number(&mut input)?;
-            let (len, fill) = (length >> 1, length & 1 == 1);
-            let offset = end.checked_add(gap).filter(|&offset| offset < u64::from(block_bytes));
-            let after =
-                offset.and_then(|o| o.checked_add(len)).filter(|&after| after <= u64::from(block_bytes));
-            let (Some(offset), Some(after)) = (offset, after) else {
-                return Err(at(input, "patch outside the block"));
-            };
-            if len == 0 {
-                return Err(at(input, "empty patch"));
-            }
-            let taken = if fill { 1 } else { usize::try_from(len).unwrap_or(usize::MAX) };
-            let Some((bytes, rest)) = input.split_at_checked(taken) else {
-                return Err(at(input, "patch beyond the group"));
-            };
-            input = rest;
-            let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-            patches.push(match (fill, bytes.first()) {
-                (true, Some(&byte)) => Patch::Fill { offset, len: usize::try_from(len).unwrap_or(0), byte },
-                _ => Patch::Bytes { offset, bytes },
-            });
-            end = after;
-        }
-        let Some((checksum, rest)) = input.split_first_chunk::<4>() else {
-            return Err(at(input, "checksum beyond the group"));
-        };
-        input = rest;
-        decoded.push(BlockUpdate { kind, address, patches, checksum_after: u32::from_le_bytes(*checksum) });
-    }
-    if !input.is_empty() {
-        return Err(at(input, "bytes behind the last update"));
-    }
-    Ok(decoded)
 }
 
 #[cfg(test)]

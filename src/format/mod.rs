@@ -24,8 +24,8 @@ pub(crate) use checksum::mixed_checksum;
 pub use checksum::{block_checksum, content_checksum};
 pub use fields::{Field, StructureLayout, structures};
 pub use group::{
-    BlockUpdate, GROUP_HEADER_BYTES, GroupHeader, Patch, PayloadEncoder, PayloadError, UpdateKind,
-    decode_payload,
+    BlockUpdate, GROUP_HEADER_BYTES, GroupHeader, Patch, PayloadEncoder, PayloadError, PayloadVisitor,
+    UpdateKind, decode_payload, visit_payload,
 };
 pub use header::{HeaderKind, PAGE_HEADER_BYTES, PageHeader, SLACK_UNITS};
 pub use layout::{GeometryRequest, Layout, LeafAddress, SlotAddress, TreeLevel};

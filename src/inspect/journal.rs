@@ -110,16 +110,17 @@ fn read_until_damage(port: &Port, superblock: &Superblock, groups: &mut Vec<Grou
     let end = position + layout.ring_bytes();
     while position < end {
         let front = ring.read(position, u64::from(granule))?;
-        let Some(header) = GroupHeader::peek(&front, position, layout.ring_bytes()) else { break };
+        let Some(header) = GroupHeader::peek(front, position, layout.ring_bytes()) else { break };
         let padded = header.padded_bytes(granule);
         if header.epoch != superblock.epoch || header.first_lsn <= last_lsn || padded > end - position {
             break;
         }
+        let offset = ring.offset(position);
         let bytes = ring.read(position, padded)?;
-        if !header.verify(&superblock.store_id, &bytes) || header.durable_lsn > last_lsn {
+        if !header.verify(&superblock.store_id, bytes) || header.durable_lsn > last_lsn {
             break;
         }
-        groups.push(valid(superblock, &header, &bytes, ring.offset(position)));
+        groups.push(valid(superblock, &header, bytes, offset));
         last_lsn = header.last_lsn();
         position += padded;
     }

@@ -10,7 +10,7 @@ use super::overlay::BlockId;
 use super::superblocks::SuperblockPair;
 use crate::device::Purpose;
 use crate::error::{Error, Result};
-use crate::format::{LeafAddress, StoreState, Witness};
+use crate::format::{Layout, LeafAddress, StoreState, Witness};
 
 /// The dirty blocks at an instant at which everything in them is in durable groups.
 pub(super) struct Snapshot {
@@ -55,21 +55,21 @@ impl Journal {
 
     /// Dirty blocks from which on a checkpoint is wanted: as much as the ring holds, or 16 MiB if that is more. Blocks of
     /// zeros, and changes spread wide, take far less room in the ring than in memory.
-    pub(super) fn max_dirty_blocks(&self) -> usize {
-        let bytes = self.layout.ring_bytes().max(16 << 20);
-        usize::try_from(bytes / u64::from(self.layout.block_bytes())).unwrap_or(usize::MAX / 4)
+    pub(super) fn max_dirty_blocks(layout: &Layout) -> usize {
+        let bytes = layout.ring_bytes().max(16 << 20);
+        usize::try_from(bytes / u64::from(layout.block_bytes())).unwrap_or(usize::MAX / 4)
     }
 
     /// Whether commits have to wait until a checkpoint has made room in memory.
     #[must_use]
     pub fn is_overlay_full(&self) -> bool {
-        self.dirty_blocks.load(Ordering::Relaxed) > 2 * self.max_dirty_blocks()
+        self.dirty_blocks.load(Ordering::Relaxed) > 2 * Self::max_dirty_blocks(&self.layout)
     }
 
     /// Whether the ring is half full, the overlay is full, or somebody waits for space in the ring.
     pub(super) fn wants_checkpoint(&self) -> bool {
         self.space_wanted.load(Ordering::Acquire) > 0
-            || self.dirty_blocks.load(Ordering::Relaxed) > self.max_dirty_blocks()
+            || self.dirty_blocks.load(Ordering::Relaxed) > Self::max_dirty_blocks(&self.layout)
             || self.space.available_permits() < Self::ring_granules(&self.layout) / 2
     }
 

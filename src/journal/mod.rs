@@ -25,6 +25,7 @@
 //! who writes its group.
 
 mod append;
+mod batch;
 mod carried;
 mod checkpoint;
 mod commit;
@@ -39,6 +40,7 @@ mod overlay;
 mod publisher;
 mod range_lock;
 mod recovery;
+mod replay;
 mod ring;
 mod scan;
 mod stages;

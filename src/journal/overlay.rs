@@ -196,6 +196,14 @@ impl Overlay {
         });
     }
 
+    /// Puts a block here as replay has made it; `round` is the one that it is noted as dirty in.
+    pub(super) fn put_replayed(&self, id: BlockId, content: Arc<Vec<u8>>, lsn: u64, round: u64) {
+        let block = OverlayBlock { lsn, image_round: round, ..OverlayBlock::new(content, true) };
+        if self.blocks.insert(id, block).is_none() && matches!(id, BlockId::Caller(_)) {
+            self.caller_blocks.fetch_add(1, Ordering::Release);
+        }
+    }
+
     /// Changes a block that is here; `None` when it is not.
     pub(super) fn change<T>(&self, id: BlockId, change: impl FnOnce(&mut OverlayBlock) -> T) -> Option<T> {
         self.blocks.get_mut(&id).map(|mut block| change(&mut block))

@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crossbeam_utils::CachePadded;
-use rustc_hash::FxHashMap;
 use tokio::sync::Semaphore;
 
 use super::append::Changes;
@@ -23,21 +22,15 @@ use super::data::DataSequence;
 use super::engine::{Journal, JournalOptions, State, Writer};
 use super::group::Group;
 use super::overlay::{BlockId, Overlay};
+use super::replay::{Replayed, ReplayedBlock, Replayer, decode_group, replay_journal};
 use super::ring::Ring;
-use super::scan::{JournalScan, ScannedGroup, scan_journal};
+use super::scan::{JournalEnd, ScannedGroup};
 use super::stages::Stages;
 use super::superblocks::SuperblockPair;
 use super::tree::ChecksumTree;
 use crate::device::Port;
 use crate::error::{Error, Result, Structure};
-use crate::format::{
-    BlockUpdate, GROUP_HEADER_BYTES, GroupHeader, Layout, LeafAddress, Patch, PayloadEncoder, StoreState,
-    UpdateKind, content_checksum, decode_payload,
-};
-
-/// Commits are held up at twice the blocks that make a checkpoint due; those that were let through before may add as much
-/// as the ring takes; and while a checkpoint runs, all of it may gather once more. A journal with more than this is forged.
-const MAX_REPLAYED_ROUNDS: usize = 16;
+use crate::format::{GroupHeader, Patch, PayloadEncoder, StoreState, UpdateKind, content_checksum};
 
 /// What replay found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,19 +90,24 @@ impl Journal {
                 superblock.layout.ring_granule_bytes()
             )));
         }
-        let scan = scan_journal(&port, &superblock)?;
-        let report = ReplayReport {
-            was_clean: superblock.state == StoreState::Clean && scan.groups.is_empty() && scan.torn.is_none(),
-            torn_tail: scan.torn.is_some(),
-            torn_offset: scan.torn.map(|torn| torn.offset),
-            ..ReplayReport::default()
-        };
-        let journal = Self::assemble(port, options, &superblocks, &scan);
-        let mut report = report;
-        let snapshot = journal.replay_in_memory(&superblocks, &scan, &mut report)?;
+        let mut report = ReplayReport::default();
+        let (layout, overlay) = (Arc::new(superblock.layout.clone()), Overlay::default());
+        let mut tree = ChecksumTree::new(
+            Arc::clone(&layout),
+            superblock.store_id,
+            superblock.root,
+            superblock.generation,
+        );
+        let replayer = Replayer::new(&port, &layout, &mut tree, &overlay, &mut report);
+        let Replayed { end, blocks, last } = replay_journal(&superblock, replayer)?;
+        let journal = Self::assemble(port, options, &superblocks, end, tree, overlay);
+        let snapshot = journal.replay_in_memory(&superblocks, blocks, last.as_ref(), &mut report)?;
+        report.was_clean = superblock.state == StoreState::Clean && last.is_none() && end.torn.is_none();
+        report.torn_tail = end.torn.is_some();
+        report.torn_offset = end.torn.map(|torn| torn.offset);
         let inspected = inspect(&journal)?;
         if replay == Replay::InPlace {
-            journal.replay_in_place(&mut superblocks, &scan, &snapshot)?;
+            journal.replay_in_place(&mut superblocks, end, last.as_ref(), &snapshot)?;
         }
         *journal.lock(&journal.checkpointing) = superblocks;
         Ok((Arc::new(journal), report, inspected))
@@ -119,30 +117,27 @@ impl Journal {
         port: Arc<Port>,
         options: JournalOptions,
         superblocks: &SuperblockPair,
-        scan: &JournalScan,
+        end: JournalEnd,
+        tree: ChecksumTree,
+        overlay: Overlay,
     ) -> Self {
         let superblock = superblocks.current();
         let layout = Arc::new(superblock.layout.clone());
         // LSNs that a dropped tail may have used are not used again: it had fewer transactions than the ring has bytes.
-        let next_lsn = (scan.last_lsn + 1).max(superblock.next_lsn) + layout.ring_bytes();
+        let next_lsn = (end.last_lsn + 1).max(superblock.next_lsn) + layout.ring_bytes();
         Self {
-            tree: Mutex::new(ChecksumTree::new(
-                Arc::clone(&layout),
-                superblock.store_id,
-                superblock.root,
-                superblock.generation,
-            )),
+            tree: Mutex::new(tree),
             store: superblock.store_id,
             options,
-            overlay: Overlay::default(),
+            overlay,
             checkpointing: Mutex::new(superblocks.clone()),
             writer: Mutex::new(Writer {
-                head_position: scan.end_position,
+                head_position: end.position,
                 durable_lsn: superblock.tail_lsn,
                 epoch: superblock.epoch,
-                witnessed_lsn: scan.last_lsn,
+                witnessed_lsn: end.last_lsn,
                 // Not over the newest one.
-                witness_copy: scan.witness_copy,
+                witness_copy: end.witness_copy,
                 changes: Changes::default(),
             }),
             state: CachePadded::new(Mutex::new(State {
@@ -173,45 +168,45 @@ impl Journal {
         }
     }
 
-    /// Applies all groups to the overlay. Returns a snapshot as of the last group but one: what is known to have been
-    /// durable on the medium.
+    /// Puts what all groups but the last have made into the overlay, and applies the last. Returns a snapshot as of the last
+    /// group but one: what is known to have been durable on the medium.
     fn replay_in_memory(
         &self,
         superblocks: &SuperblockPair,
-        scan: &JournalScan,
+        blocks: Vec<ReplayedBlock>,
+        last: Option<&ScannedGroup>,
         report: &mut ReplayReport,
     ) -> Result<Snapshot> {
-        let (last, proven) = match scan.groups.split_last() {
-            Some((last, proven)) => (Some(last), proven),
-            None => (None, &[][..]),
-        };
-        let mut after = FxHashMap::default();
-        for group in proven {
-            self.apply_group(group, &mut after, report)?;
-        }
-        self.compare(&after)?;
-        let proven_lsn =
-            proven.last().map_or(superblocks.current().tail_lsn, |group| group.header.last_lsn());
+        let mut writer = self.lock(&self.writer);
+        writer.durable_lsn = report.last_lsn.unwrap_or(superblocks.current().tail_lsn);
+        self.put_replayed(&mut writer, blocks);
         // LSNs may not skip forward before the new epoch begins.
-        let mut snapshot = {
-            let mut writer = self.lock(&self.writer);
-            writer.durable_lsn = proven_lsn;
-            self.snapshot_dirty(&mut writer, proven_lsn + 1)?
-        };
-        snapshot.position = last.map_or(scan.end_position, |group| group.header.position);
+        let next_lsn = writer.durable_lsn + 1;
+        let mut snapshot = self.snapshot_dirty(&mut writer, next_lsn)?;
         if let Some(last) = last {
-            after.clear();
-            self.apply_group(last, &mut after, report)?;
-            self.compare(&after)?;
+            snapshot.position = last.header.position;
+            let mut tree = self.lock(&self.tree);
+            let mut replayer = Replayer::new(&self.port, &self.layout, &mut tree, &self.overlay, report);
+            replayer.apply(last.view())?;
+            self.put_replayed(&mut writer, replayer.finish()?);
         }
         self.note_dirty_since();
         Ok(snapshot)
     }
 
+    fn put_replayed(&self, writer: &mut Writer, blocks: Vec<ReplayedBlock>) {
+        let changes = &mut writer.changes;
+        for ReplayedBlock { id, content, lsn, .. } in blocks {
+            self.overlay.put_replayed(id, Arc::new(content), lsn, changes.round);
+            changes.dirty.insert(id);
+        }
+    }
+
     fn replay_in_place(
         &self,
         superblocks: &mut SuperblockPair,
-        scan: &JournalScan,
+        end: JournalEnd,
+        last: Option<&ScannedGroup>,
         snapshot: &Snapshot,
     ) -> Result<()> {
         let found = superblocks.current().sequence;
@@ -219,20 +214,20 @@ impl Journal {
             superblocks.publish(&self.port, |_| {})?;
         }
         // The ring starts out with nothing claimed; claims of what is in it are settled here.
-        let ring_used = (scan.end_position - superblocks.current().tail_position)
+        let ring_used = (end.position - superblocks.current().tail_position)
             / u64::from(self.layout.ring_granule_bytes());
         let ring_used = usize::try_from(ring_used).unwrap_or(0);
         if self.space.forget_permits(ring_used) != ring_used {
             return Err(Error::Internal("the journal is larger than its ring"));
         }
-        if scan.torn.is_some() && !scan.groups.is_empty() {
-            self.void_torn_tail(scan.end_position)?;
+        if end.torn.is_some() && last.is_some() {
+            self.void_torn_tail(end.position)?;
         }
         self.write_snapshot(superblocks, snapshot)?;
-        if !scan.groups.is_empty() && superblocks.current().sequence == found {
+        if last.is_some() && superblocks.current().sequence == found {
             superblocks.publish(&self.port, |_| {})?;
         }
-        self.begin_epoch(superblocks, scan.groups.last())
+        self.begin_epoch(superblocks, last)
     }
 
     /// Settles that the group whose pieces are at `position` does not count.
@@ -244,7 +239,7 @@ impl Journal {
     fn void_torn_tail(&self, position: u64) -> Result<()> {
         let sector_bytes = self.port.geometry().sector_bytes;
         let mut ring = Ring::new(&self.port, &self.layout);
-        let mut front = ring.read(position, u64::from(sector_bytes))?;
+        let mut front = ring.read(position, u64::from(sector_bytes))?.to_vec();
         GroupHeader::void(&mut front);
         ring.write(position, &front)?;
         self.port.flush()
@@ -298,7 +293,7 @@ impl Journal {
         durable_lsn: u64,
     ) -> Result<GroupHeader> {
         let mut updates = Vec::new();
-        for update in self.decode(group)? {
+        for update in decode_group(group.view(), &self.layout)? {
             let (kind, id) = match update.kind {
                 UpdateKind::Metadata => (UpdateKind::Metadata, BlockId::Metadata(update.address)),
                 // Earlier images are behind the new tail, so every block of the caller is given whole.
@@ -328,102 +323,6 @@ impl Journal {
         self.port.flush()?;
         Ok(header)
     }
-
-    fn decode<'g>(&self, group: &'g ScannedGroup) -> Result<Vec<BlockUpdate<'g>>> {
-        let header = &group.header;
-        let payload = group.bytes.get(GROUP_HEADER_BYTES..header.length as usize).unwrap_or(&[]);
-        decode_payload(payload, header.updates, self.layout.block_bytes()).map_err(|error| {
-            Error::corrupt(Structure::JournalGroup, group.offset + error.offset as u64, error.reason)
-        })
-    }
-
-    /// Applies a group to the overlay; notes what each block must be after it.
-    fn apply_group(
-        &self,
-        group: &ScannedGroup,
-        after: &mut FxHashMap<BlockId, After>,
-        report: &mut ReplayReport,
-    ) -> Result<()> {
-        let bad = |reason: String| Error::corrupt(Structure::JournalGroup, group.offset, reason);
-        let lsn = group.header.last_lsn();
-        let mut writer = self.lock(&self.writer);
-        let changes = &mut writer.changes;
-        for update in self.decode(group)? {
-            let id = match update.kind {
-                UpdateKind::Metadata => {
-                    if update.address >= self.layout.leaf_count() {
-                        return Err(bad(format!("metadata block {} does not exist", update.address)));
-                    }
-                    self.read_leaf(LeafAddress(update.address))?;
-                    BlockId::Metadata(update.address)
-                }
-                UpdateKind::CallerDelta | UpdateKind::CallerImage => {
-                    if !is_caller_block(&self.layout, update.address) {
-                        return Err(bad(format!("block {} is not the caller's", update.address)));
-                    }
-                    let id = BlockId::Caller(update.address);
-                    let blank = || Arc::new(vec![0; self.layout.block_bytes() as usize]);
-                    if update.kind == UpdateKind::CallerImage {
-                        self.overlay.insert_caller(id, blank());
-                        self.overlay.change(id, |block| Arc::make_mut(&mut block.content).fill(0));
-                    } else if !self.overlay.contains(id) {
-                        // The image is behind the tail: an earlier recovery moved it up to the last group and did not
-                        // come to its end. It made the block durable in place before that, and nobody wrote it since.
-                        let offset = update.address * u64::from(self.layout.block_bytes());
-                        let base = self.port.read_vec(offset, self.layout.block_bytes() as usize)?;
-                        self.overlay.insert_caller(id, Arc::new(base));
-                    }
-                    id
-                }
-            };
-            let round = changes.round;
-            let fits = self.overlay.change(id, |block| {
-                let content = Arc::make_mut(&mut block.content);
-                block.lsn = lsn;
-                block.dirty = true;
-                block.image_round = round;
-                update.patches.iter().all(|patch| patch.apply(content))
-            });
-            if fits != Some(true) {
-                return Err(bad(format!("{id:?} cannot take what the journal has for it after LSN {lsn}")));
-            }
-            after.insert(id, After { checksum: update.checksum_after, lsn, group_offset: group.offset });
-            changes.dirty.insert(id);
-            if changes.dirty.len() > MAX_REPLAYED_ROUNDS * self.max_dirty_blocks() {
-                return Err(bad("more blocks than a journal is allowed to gather".to_owned()));
-            }
-            report.writes += update.patches.len() as u64;
-        }
-        report.records += 1;
-        report.transactions += u64::from(group.header.transactions);
-        report.bytes += u64::from(group.header.length);
-        report.first_lsn.get_or_insert(group.header.first_lsn);
-        report.last_lsn = Some(lsn);
-        Ok(())
-    }
-
-    /// Compares blocks with the checksums that the journal gives (rule 11), as of the last group that changes each of them:
-    /// what was wrong before and is right after it was put right by that group, or by one in between.
-    fn compare(&self, after: &FxHashMap<BlockId, After>) -> Result<()> {
-        let differs = |(id, after): &(&BlockId, &After)| {
-            self.overlay.get(**id).is_none_or(|content| content_checksum(&content) != after.checksum)
-        };
-        match after.iter().filter(differs).min_by_key(|(id, after)| (after.lsn, **id)) {
-            None => Ok(()),
-            Some((id, After { lsn, group_offset, .. })) => Err(Error::corrupt(
-                Structure::JournalGroup,
-                *group_offset,
-                format!("{id:?} is not what the journal says it is after LSN {lsn}"),
-            )),
-        }
-    }
-}
-
-/// What a block must be after the last group that changes it.
-struct After {
-    checksum: u32,
-    lsn: u64,
-    group_offset: u64,
 }
 
 /// Whether the journal may change the device when it is opened.
@@ -433,12 +332,6 @@ pub enum Replay {
     InPlace,
     /// For a reader.
     InMemory,
-}
-
-fn is_caller_block(layout: &Layout, block: u64) -> bool {
-    let block_bytes = u64::from(layout.block_bytes());
-    let end = layout.page_count() * u64::from(layout.page_bytes());
-    block.checked_mul(block_bytes).is_some_and(|offset| (layout.data_offset()..end).contains(&offset))
 }
 
 fn patch_ranges(patches: &[Patch<'_>]) -> Vec<(u32, u32)> {

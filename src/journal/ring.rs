@@ -1,21 +1,24 @@
 //! The journal ring: positions only grow; modulo the ring's size they are places on the device.
 
+use std::ops::Range;
+
 use tokio::sync::Semaphore;
 
 use crate::device::{Port, Purpose};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::Layout;
 
-/// Size of the chunks in which the ring is read.
-const READ_CHUNK_BYTES: u64 = 256 << 10;
+/// How much of the ring is read at a time, unless more is asked for.
+const WINDOW_BYTES: u64 = 256 << 10;
 
 /// Reads and writes of the ring, wrapping at its end.
 #[derive(Debug)]
 pub struct Ring<'a> {
     port: &'a Port,
     layout: &'a Layout,
-    chunk: Vec<u8>,
-    chunk_place: u64,
+    /// What was read last, and from which position on.
+    window: Vec<u8>,
+    window_position: Option<u64>,
     bytes_read: u64,
 }
 
@@ -23,7 +26,7 @@ impl<'a> Ring<'a> {
     /// The ring of a store.
     #[must_use]
     pub fn new(port: &'a Port, layout: &'a Layout) -> Self {
-        Self { port, layout, chunk: Vec::new(), chunk_place: 0, bytes_read: 0 }
+        Self { port, layout, window: Vec::new(), window_position: None, bytes_read: 0 }
     }
 
     /// Offset on the device of a position.
@@ -50,33 +53,55 @@ impl<'a> Ring<'a> {
         self.bytes_read
     }
 
-    /// Reads `len` bytes from a position; `len` is at most the ring's size.
-    pub fn read(&mut self, position: u64, len: u64) -> Result<Vec<u8>> {
+    /// The `len` bytes at a position, at most the ring's size. They stay until something else is read.
+    pub fn read(&mut self, position: u64, len: u64) -> Result<&[u8]> {
         self.bytes_read += len;
-        let ring_bytes = self.layout.ring_bytes();
-        let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
-        let mut place = position % ring_bytes;
-        while (bytes.len() as u64) < len {
-            self.load(place)?;
-            let start = usize::try_from(place - self.chunk_place).unwrap_or(usize::MAX);
-            let wanted = usize::try_from(len).unwrap_or(usize::MAX) - bytes.len();
-            let chunk = self.chunk.get(start..).unwrap_or(&[]);
-            let taken = chunk.get(..wanted).unwrap_or(chunk);
-            bytes.extend_from_slice(taken);
-            place = (place + taken.len() as u64) % ring_bytes;
+        if self.held(position, len).is_none() {
+            self.load(position, len)?;
         }
-        Ok(bytes)
+        let held = self.held(position, len).and_then(|range| self.window.get(range));
+        held.ok_or(Error::Internal("more was asked for than the ring has"))
     }
 
-    fn load(&mut self, place: u64) -> Result<()> {
-        if (self.chunk_place..self.chunk_place + self.chunk.len() as u64).contains(&place) {
-            return Ok(());
+    /// Whether these bytes are in memory, so that nothing else has to make room for them.
+    pub(super) fn holds(&self, position: u64, len: u64) -> bool {
+        self.held(position, len).is_some()
+    }
+
+    /// Where in the window these bytes are.
+    fn held(&self, position: u64, len: u64) -> Option<Range<usize>> {
+        let start = usize::try_from(position.checked_sub(self.window_position?)?).ok()?;
+        let end = start.checked_add(usize::try_from(len).ok()?)?;
+        (end <= self.window.len()).then_some(start..end)
+    }
+
+    /// Takes what is in memory, with its position.
+    pub(super) fn take_window(&mut self) -> (u64, Vec<u8>) {
+        (self.window_position.take().unwrap_or(0), std::mem::take(&mut self.window))
+    }
+
+    /// Gives back what was taken, now or earlier: what is still wanted of it is not read again, and the next window goes into
+    /// its place.
+    pub(super) fn put_back(&mut self, position: u64, window: Vec<u8>) {
+        (self.window_position, self.window) = (Some(position), window);
+    }
+
+    fn load(&mut self, position: u64, len: u64) -> Result<()> {
+        let ring_bytes = self.layout.ring_bytes();
+        let until_end = ring_bytes - position % ring_bytes;
+        // Only what was asked for goes over the end of the ring.
+        let len = len.max(WINDOW_BYTES.min(until_end));
+        // Nothing counts if the device fails.
+        self.window_position = None;
+        self.window.resize(usize::try_from(len).unwrap_or(0), 0);
+        let offset = self.offset(position);
+        let middle = usize::try_from(until_end.min(len)).unwrap_or(0);
+        let (front, wrapped) = self.window.split_at_mut(middle);
+        self.port.read(offset, front)?;
+        if !wrapped.is_empty() {
+            self.port.read(self.layout.ring_offset(), wrapped)?;
         }
-        let start = place / READ_CHUNK_BYTES * READ_CHUNK_BYTES;
-        let len = (self.layout.ring_bytes() - start).min(READ_CHUNK_BYTES);
-        self.chunk =
-            self.port.read_vec(self.layout.ring_offset() + start, usize::try_from(len).unwrap_or(0))?;
-        self.chunk_place = start;
+        self.window_position = Some(position);
         Ok(())
     }
 }

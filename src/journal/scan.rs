@@ -4,6 +4,7 @@ use crate::device::Port;
 use crate::error::{Error, Result, Structure};
 use crate::format::{GroupHeader, Superblock, WITNESS_COPIES, Witness};
 
+use super::batch::{Batch, GroupView};
 use super::ring::Ring;
 
 /// How often the ring may be read over before a scan gives up.
@@ -46,6 +47,18 @@ pub struct JournalScan {
     pub witness_copy: usize,
 }
 
+/// The end of a journal.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct JournalEnd {
+    pub(super) position: u64,
+    /// LSN of the last transaction, or of the checkpoint.
+    pub(super) last_lsn: u64,
+    pub(super) torn: Option<TornTail>,
+    pub(super) witness: Option<Witness>,
+    /// The copy that the next witness goes over.
+    pub(super) witness_copy: usize,
+}
+
 /// The newest witness of the superblock's epoch, and which copy it is.
 pub fn read_witness(port: &Port, superblock: &Superblock) -> Result<Option<(usize, Witness)>> {
     let layout = &superblock.layout;
@@ -68,54 +81,96 @@ pub fn read_witness(port: &Port, superblock: &Superblock) -> Result<Option<(usiz
 /// # Errors
 /// [`Error::Corrupt`] when a group is damaged that is known to have been durable: a later group, or the witness, says so.
 pub fn scan_journal(port: &Port, superblock: &Superblock) -> Result<JournalScan> {
-    let layout = &superblock.layout;
-    let granule = u64::from(layout.ring_granule_bytes());
-    let ring_end = superblock.tail_position + layout.ring_bytes();
-    let mut ring = Ring::new(port, layout);
+    let mut groups = Vec::new();
+    let end = read_journal(port, superblock, &mut |batch| {
+        groups.extend(batch.groups().map(GroupView::to_owned));
+        batch
+    })?;
+    Ok(JournalScan {
+        groups,
+        end_position: end.position,
+        last_lsn: end.last_lsn,
+        torn: end.torn,
+        witness: end.witness,
+        witness_copy: end.witness_copy,
+    })
+}
+
+/// Reads the journal from the superblock's tail. `sink` gets the groups that count, some at a time, before it is known what
+/// follows them: with an error, none of them counts. It gives back a batch to be filled again.
+pub(super) fn read_journal(
+    port: &Port,
+    superblock: &Superblock,
+    sink: &mut dyn FnMut(Batch) -> Batch,
+) -> Result<JournalEnd> {
     let newest = read_witness(port, superblock)?;
-    let mut scan = JournalScan {
-        groups: Vec::new(),
-        end_position: superblock.tail_position,
+    let mut ring = Ring::new(port, &superblock.layout);
+    let mut end = JournalEnd {
+        position: superblock.tail_position,
         last_lsn: superblock.tail_lsn,
         torn: None,
         witness: newest.map(|(_, witness)| witness),
         witness_copy: newest.map_or(0, |(copy, _)| 1 - copy),
     };
-    while scan.end_position < ring_end {
-        let position = scan.end_position;
-        let room = ring_end - position;
-        match read_group(&mut ring, superblock, position, room)? {
+    read_groups(&mut ring, superblock, &mut end, sink)?;
+    if end.position < superblock.tail_position + superblock.layout.ring_bytes() {
+        end.torn = judge_end(&mut ring, superblock, &end)?;
+    }
+    Ok(end)
+}
+
+/// Follows the groups to the first place where none counts.
+fn read_groups(
+    ring: &mut Ring<'_>,
+    superblock: &Superblock,
+    end: &mut JournalEnd,
+    sink: &mut dyn FnMut(Batch) -> Batch,
+) -> Result<()> {
+    let granule = superblock.layout.ring_granule_bytes();
+    let ring_end = superblock.tail_position + superblock.layout.ring_bytes();
+    let mut batch = Batch::default();
+    while end.position < ring_end {
+        let room = ring_end - end.position;
+        batch = batch.make_room(ring, end.position, u64::from(granule), sink);
+        let Some(header) = peek_group(ring, superblock, end.position, room)? else { break };
+        batch = batch.make_room(ring, end.position, header.padded_bytes(granule), sink);
+        match verified(ring, superblock, end.position, header)? {
             // LSNs only grow: an older one is a leftover of a recovery that did not come to its end.
-            Some(group) if group.header.first_lsn > scan.last_lsn => {
-                if group.header.durable_lsn > scan.last_lsn {
-                    let reason = format!("says that LSN {} was durable before it", group.header.durable_lsn);
-                    return Err(Error::corrupt(Structure::JournalGroup, group.offset, reason));
+            Some(offset) if header.first_lsn > end.last_lsn => {
+                if header.durable_lsn > end.last_lsn {
+                    let reason = format!("says that LSN {} was durable before it", header.durable_lsn);
+                    return Err(Error::corrupt(Structure::JournalGroup, offset, reason));
                 }
-                scan.last_lsn = group.header.last_lsn();
-                scan.end_position += group.bytes.len() as u64;
-                scan.groups.push(group);
+                end.last_lsn = header.last_lsn();
+                let len = header.padded_bytes(granule);
+                batch.note(header, end.position, len, offset);
+                end.position += len;
             }
             _ => break,
         }
     }
-    if scan.end_position >= ring_end {
-        return Ok(scan);
-    }
+    batch.hand_over(ring, sink);
+    Ok(())
+}
 
-    // Something else than a group follows. What says that there must have been one?
-    let position = scan.end_position;
+/// Something else than a group follows. What says that there must have been one?
+fn judge_end(ring: &mut Ring<'_>, superblock: &Superblock, end: &JournalEnd) -> Result<Option<TornTail>> {
+    let layout = &superblock.layout;
+    let granule = u64::from(layout.ring_granule_bytes());
+    let ring_end = superblock.tail_position + layout.ring_bytes();
+    let position = end.position;
     let offset = ring.offset(position);
-    let expected = scan.last_lsn + 1;
-    if let Some(witness) = scan.witness
+    let expected = end.last_lsn + 1;
+    if let Some(witness) = end.witness
         && witness.durable_lsn >= expected
     {
         let reason = format!("LSN {expected} was durable by the witness, and is not readable");
         return Err(Error::corrupt(Structure::JournalGroup, offset, reason));
     }
-    let mut torn = looks_begun(&mut ring, superblock, position, expected)?;
+    let mut torn = looks_begun(ring, superblock, position, expected)?;
     if superblock.state == crate::format::StoreState::Open || torn {
-        refuse_newer_group(&mut ring, superblock, position)?;
-        refuse_displaced_group(&mut ring, superblock, position, expected)?;
+        refuse_newer_group(ring, superblock, position)?;
+        refuse_displaced_group(ring, superblock, position, expected)?;
         let mut ahead = position + granule;
         while ahead < ring_end {
             // Overlapping claims of large groups are no accident: reading them all would take for ever.
@@ -126,59 +181,63 @@ pub fn scan_journal(port: &Port, superblock: &Superblock) -> Result<JournalScan>
                     "too many false groups",
                 ));
             }
-            if let Some(group) = read_group(&mut ring, superblock, ahead, ring_end - ahead)? {
-                if group.header.durable_lsn >= expected {
+            if let Some((header, at)) = read_group(ring, superblock, ahead, ring_end - ahead)? {
+                if header.durable_lsn >= expected {
                     let reason = format!(
-                        "LSN {expected} was durable by the group at offset {}, and is not readable",
-                        group.offset
+                        "LSN {expected} was durable by the group at offset {at}, and is not readable"
                     );
                     return Err(Error::corrupt(Structure::JournalGroup, offset, reason));
                 }
                 torn = true;
             } else {
-                refuse_newer_group(&mut ring, superblock, ahead)?;
-                refuse_displaced_group(&mut ring, superblock, ahead, expected)?;
+                refuse_newer_group(ring, superblock, ahead)?;
+                refuse_displaced_group(ring, superblock, ahead, expected)?;
             }
             ahead += granule;
         }
     }
-    scan.torn = torn.then_some(TornTail { position, offset });
-    Ok(scan)
+    Ok(torn.then_some(TornTail { position, offset }))
 }
 
-/// A whole, valid group of the current epoch at `position`.
+/// A whole, valid group of the current epoch at `position`, and where it lies on the device.
 fn read_group(
     ring: &mut Ring<'_>,
     superblock: &Superblock,
     position: u64,
     room: u64,
-) -> Result<Option<ScannedGroup>> {
+) -> Result<Option<(GroupHeader, u64)>> {
+    let Some(header) = peek_group(ring, superblock, position, room)? else { return Ok(None) };
+    Ok(verified(ring, superblock, position, header)?.map(|offset| (header, offset)))
+}
+
+/// What begins like a group of the current epoch at `position`.
+fn peek_group(
+    ring: &mut Ring<'_>,
+    superblock: &Superblock,
+    position: u64,
+    room: u64,
+) -> Result<Option<GroupHeader>> {
     let layout = &superblock.layout;
     let granule = layout.ring_granule_bytes();
     let front = ring.read(position, u64::from(granule))?;
-    match GroupHeader::peek(&front, position, layout.ring_bytes()) {
-        Some(header) if header.epoch == superblock.epoch && header.padded_bytes(granule) <= room => {
-            read_whole(ring, superblock, header)
-        }
-        _ => Ok(None),
-    }
+    let header = GroupHeader::peek(front, position, layout.ring_bytes());
+    Ok(header.filter(|header| {
+        let padded = header.padded_bytes(granule);
+        // No group is larger than half the ring; recovery counts on it.
+        header.epoch == superblock.epoch && padded <= room && padded <= layout.ring_bytes() / 2
+    }))
 }
 
-/// The group that a header promises, if all of it is there.
-fn read_whole(
+/// Where on the device the group at `position` lies that a header promises, if all of it is there.
+fn verified(
     ring: &mut Ring<'_>,
     superblock: &Superblock,
+    position: u64,
     header: GroupHeader,
-) -> Result<Option<ScannedGroup>> {
-    let layout = &superblock.layout;
-    let padded = header.padded_bytes(layout.ring_granule_bytes());
-    // No group is larger than half the ring; recovery counts on it.
-    if padded > layout.ring_bytes() / 2 {
-        return Ok(None);
-    }
-    let bytes = ring.read(header.position, padded)?;
-    let offset = ring.offset(header.position);
-    Ok(header.verify(&superblock.store_id, &bytes).then_some(ScannedGroup { header, bytes, offset }))
+) -> Result<Option<u64>> {
+    let bytes = ring.read(position, header.padded_bytes(superblock.layout.ring_granule_bytes()))?;
+    let counts = header.verify(&superblock.store_id, bytes);
+    Ok(counts.then(|| ring.offset(position)))
 }
 
 /// Refuses a superblock that is older than a group in the place of `position`.
@@ -189,21 +248,22 @@ fn refuse_newer_group(ring: &mut Ring<'_>, superblock: &Superblock, position: u6
     let layout = &superblock.layout;
     let ring_bytes = layout.ring_bytes();
     let front = ring.read(position, u64::from(layout.ring_granule_bytes()))?;
-    let Some(claimed) = GroupHeader::claimed_position(&front) else { return Ok(()) };
+    let Some(claimed) = GroupHeader::claimed_position(front) else { return Ok(()) };
     if claimed % ring_bytes != position % ring_bytes {
         return Ok(());
     }
-    let Some(header) = GroupHeader::peek(&front, claimed, ring_bytes) else { return Ok(()) };
+    let Some(header) = GroupHeader::peek(front, claimed, ring_bytes) else { return Ok(()) };
     let later_lap = claimed >= superblock.tail_position + ring_bytes;
     // The other copy has a sequence that is higher by one, at most.
     let later_epoch = header.epoch > superblock.sequence + 1;
-    if !(later_lap || later_epoch) {
+    if !(later_lap || later_epoch) || header.padded_bytes(layout.ring_granule_bytes()) > ring_bytes / 2 {
         return Ok(());
     }
-    match read_whole(ring, superblock, header)? {
-        Some(group) => {
+    // The position that is claimed is the same place, and may be any number.
+    match verified(ring, superblock, position, header)? {
+        Some(offset) => {
             let reason = "newer than both copies of the superblock: the ones that belong to it were lost";
-            Err(Error::corrupt(Structure::JournalGroup, group.offset, reason))
+            Err(Error::corrupt(Structure::JournalGroup, offset, reason))
         }
         None => Ok(()),
     }
@@ -220,19 +280,20 @@ fn refuse_displaced_group(
     let layout = &superblock.layout;
     let (granule, ring_bytes) = (layout.ring_granule_bytes(), layout.ring_bytes());
     let front = ring.read(position, u64::from(granule))?;
-    let Some(claimed) = GroupHeader::claimed_position(&front) else { return Ok(()) };
-    let Some(header) = GroupHeader::peek(&front, claimed, ring_bytes) else { return Ok(()) };
+    let Some(claimed) = GroupHeader::claimed_position(front) else { return Ok(()) };
+    let Some(header) = GroupHeader::peek(front, claimed, ring_bytes) else { return Ok(()) };
     let padded = header.padded_bytes(granule);
     let says_more = header.epoch == superblock.epoch && header.durable_lsn >= expected;
     if claimed % ring_bytes == position % ring_bytes || !says_more || padded > ring_bytes / 2 {
         return Ok(());
     }
-    let bytes = ring.read(position, padded)?;
-    if !header.verify(&superblock.store_id, &bytes) {
-        return Ok(());
+    match verified(ring, superblock, position, header)? {
+        Some(offset) => {
+            let reason = format!("LSN {expected} was durable by a group that lies where another one should");
+            Err(Error::corrupt(Structure::JournalGroup, offset, reason))
+        }
+        None => Ok(()),
     }
-    let reason = format!("LSN {expected} was durable by a group that lies where another one should");
-    Err(Error::corrupt(Structure::JournalGroup, ring.offset(position), reason))
 }
 
 /// Whether the bytes at `position` are the beginning of a group of this epoch, perhaps with damage in its header.
@@ -241,5 +302,5 @@ fn refuse_displaced_group(
 /// older. A header with one damaged field agrees in three.
 fn looks_begun(ring: &mut Ring<'_>, superblock: &Superblock, position: u64, expected: u64) -> Result<bool> {
     let front = ring.read(position, u64::from(superblock.layout.ring_granule_bytes()))?;
-    Ok(GroupHeader::resemblance(&front, superblock.epoch, position, expected) >= 3)
+    Ok(GroupHeader::resemblance(front, superblock.epoch, position, expected) >= 3)
 }

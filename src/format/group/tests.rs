@@ -83,8 +83,65 @@ quickcheck! {
         fits && decoded[0].patches.iter().all(|patch| patch.apply(&mut image)) && image == block
     }
 
+    /// Long runs in changed bytes, anywhere: what is decoded is what was there, and it takes no more than the bytes do.
+    fn deltas_round_trip(runs: Vec<(u8, u8)>, start: u8) -> bool {
+        let changed: Vec<u8> = runs.iter().flat_map(|&(byte, len)| vec![byte % 3; usize::from(len % 24)]).collect();
+        let changed = &changed[..changed.len().min(3000)];
+        let (start, end) = (usize::from(start), usize::from(start) + changed.len());
+        let mut block = vec![0x55; 4096];
+        block[start..end].copy_from_slice(changed);
+        let mut encoder = PayloadEncoder::default();
+        let range = (u32::try_from(start).unwrap(), u32::try_from(end).unwrap());
+        encoder.push(UpdateKind::Metadata, 1, &block, &[range], 0);
+        let fits = encoder.len() <= GROUP_HEADER_BYTES + PayloadEncoder::update_bound(1, changed.len());
+        let (bytes, length, updates) = encoder.finish(512);
+        let decoded = decode_payload(&bytes[GROUP_HEADER_BYTES..length as usize], updates, 4096).unwrap();
+        let mut target = vec![0x55; 4096];
+        fits && decoded[0].patches.iter().all(|patch| patch.apply(&mut target)) && target == block
+    }
+
     fn arbitrary_payloads_never_panic(payload: Vec<u8>, updates: u8) -> bool {
         let _ = decode_payload(&payload, updates.into(), 4096);
         true
     }
+}
+
+#[test]
+fn patches_of_every_length_change_what_they_say_and_nothing_else() {
+    let bytes: Vec<u8> = (1..=40).collect();
+    for len in 0..=bytes.len() {
+        for offset in 0..=24 {
+            let patches =
+                [Patch::Bytes { offset, bytes: &bytes[..len] }, Patch::Fill { offset, len, byte: 99 }];
+            for patch in patches {
+                let mut block = [200; 32];
+                assert_eq!(patch.apply(&mut block), offset + len <= block.len(), "{patch:?}");
+                for (at, &found) in block.iter().enumerate() {
+                    let changed = offset + len <= block.len() && (offset..offset + len).contains(&at);
+                    let expected = match patch {
+                        Patch::Bytes { .. } if changed => bytes[at - offset],
+                        Patch::Fill { .. } if changed => 99,
+                        _ => 200,
+                    };
+                    assert_eq!(found, expected, "{patch:?} at {at}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_long_run_of_bits_costs_little_wherever_it_begins() {
+    let mut block = vec![0; 4096];
+    block[10] = 0xfe;
+    block[11..4000].fill(0xff);
+    block[4000] = 0x07;
+    let mut encoder = PayloadEncoder::default();
+    encoder.push(UpdateKind::Metadata, 1, &block, &[(10, 4001)], 0);
+    assert!(encoder.len() <= GROUP_HEADER_BYTES + 18, "{}", encoder.len());
+    // A run that is too short is no reason for a patch.
+    let mut short = PayloadEncoder::default();
+    block[20..30].copy_from_slice(&[1, 2, 2, 2, 2, 2, 2, 3, 4, 5]);
+    short.push(UpdateKind::Metadata, 1, &block, &[(20, 30)], 0);
+    assert_eq!(short.len(), GROUP_HEADER_BYTES + 3 + 2 + 10 + 4);
 }
