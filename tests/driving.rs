@@ -26,6 +26,9 @@ struct Timed {
     flush_micros: AtomicU64,
     writers: Mutex<Vec<ThreadId>>,
     flushers: Mutex<Vec<ThreadId>>,
+    /// What a direct write takes, and on which threads they are made.
+    direct_micros: AtomicU64,
+    direct: Mutex<Vec<ThreadId>>,
 }
 
 impl Device for Timed {
@@ -40,6 +43,10 @@ impl Device for Timed {
     fn write_at(&self, offset: u64, data: &[u8], purpose: Purpose) -> io::Result<()> {
         if purpose == Purpose::Journal {
             self.writers.lock().unwrap().push(std::thread::current().id());
+        }
+        if purpose == Purpose::CallerDirect {
+            self.direct.lock().unwrap().push(std::thread::current().id());
+            self.clock.advance(Duration::from_micros(self.direct_micros.load(Ordering::Relaxed)));
         }
         self.device.write_at(offset, data, purpose)
     }
@@ -71,6 +78,8 @@ async fn store(flush_micros: u64, options: OpenOptions) -> (Arc<Timed>, Allocato
         flush_micros: AtomicU64::new(flush_micros),
         writers: Mutex::default(),
         flushers: Mutex::default(),
+        direct_micros: AtomicU64::new(5),
+        direct: Mutex::default(),
     });
     FormatOptions::new().format_device(Arc::clone(&device) as _).await.unwrap();
     let (store, _) = options.clock(clock).open_device(Arc::clone(&device) as _).await.unwrap();
@@ -297,4 +306,47 @@ fn a_lone_committer_lets_others_run() {
 async fn until_written_here_by_a_task(device: &Arc<Timed>, store: &Allocator) {
     let (device, store) = (Arc::clone(device), store.clone());
     tokio::spawn(async move { until_written_here(&device, &store).await }).await.unwrap();
+}
+
+/// How many of so many direct writes in a row are made on the thread of the task.
+async fn direct_writes_here(device: &Timed, store: &Allocator, writes: usize) -> usize {
+    let mut transaction = store.begin();
+    let extent = transaction.alloc(4096).await.unwrap();
+    transaction.commit().await.unwrap();
+    device.direct.lock().unwrap().clear();
+    let mut here = 0;
+    for _ in 0..writes {
+        let thread = std::thread::current().id();
+        store.write_at(&extent, 0, &[7; 4096]).await.unwrap();
+        here += usize::from(device.direct.lock().unwrap().last() == Some(&thread));
+    }
+    here
+}
+
+async fn on_a_worker(device: &Arc<Timed>, store: &Allocator, writes: usize) -> usize {
+    let (device, store) = (Arc::clone(device), store.clone());
+    tokio::spawn(async move { direct_writes_here(&device, &store, writes).await }).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn quick_direct_writes_are_made_in_place_and_give_way_now_and_then() {
+    let (device, store) = store(150, OpenOptions::new()).await;
+    let here = on_a_worker(&device, &store, 2000).await;
+    // 200 of them are a millisecond; and what was committed before counts.
+    assert!((1900..=1995).contains(&here), "{here}");
+    device.direct_micros.store(200, Ordering::Relaxed);
+    let here = on_a_worker(&device, &store, 100).await;
+    assert!(here < 5, "slow writes are made elsewhere: {here}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn direct_writes_are_made_elsewhere_where_nobody_else_runs() {
+    let (device, store) = store(150, OpenOptions::new()).await;
+    assert_eq!(on_a_worker(&device, &store, 50).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn direct_writes_are_made_elsewhere_if_that_is_wanted() {
+    let (device, store) = store(150, OpenOptions::new().block_up_to(Duration::ZERO)).await;
+    assert_eq!(on_a_worker(&device, &store, 50).await, 0);
 }

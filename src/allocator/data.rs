@@ -134,9 +134,8 @@ impl Allocator {
                 }
             }
         };
-        let in_place_up_to = inner.journal.in_place_up_to();
-        write_through(Arc::clone(inner.journal.port()), start, data, in_place_up_to, guard, on_written)
-            .await?;
+        let in_place = inner.journal.may_write_in_place(data.len());
+        write_through(Arc::clone(inner.journal.port()), start, data, in_place, guard, on_written).await?;
         Ok(DataTicket { epoch: inner.journal.epoch(), number: number.load(Ordering::Acquire) })
     }
 

@@ -86,8 +86,9 @@ impl OpenOptions {
 
     /// Lets groups be written on threads of the runtime, by the commit itself or by a task, where the device is expected to
     /// take less than this for a group (a millisecond by default), going by the groups before. That saves committers the
-    /// way to a thread for blocking calls and back, which takes as long as a good part of a flush. With zero, no thread
-    /// of the runtime is ever blocked for a commit.
+    /// way to a thread for blocking calls and back, which takes as long as a good part of a flush. Short direct writes are
+    /// made in place, too, where they are expected to take less than that way. What is done so in a row takes no longer than
+    /// this in all. With zero, no thread of the runtime is ever blocked for a commit or a direct write.
     pub fn block_up_to(mut self, time: Duration) -> Self {
         self.journal.block_up_to = time;
         self

@@ -22,7 +22,7 @@ pub struct Port {
 }
 
 /// A direct write of more bytes than this says nothing of what a short one takes.
-const SHORT_WRITE_BYTES: usize = 64 << 10;
+const SHORT_WRITE_BYTES: usize = 16 << 10;
 
 impl Port {
     /// Wraps a device; with `read_only`, nothing that changes it passes.
@@ -125,7 +125,7 @@ impl Port {
 
     /// Takes a short direct write into account for what is expected of the next. One that is lost between two threads
     /// changes nothing that matters.
-    pub(super) fn note_direct(&self, took: Duration) {
+    fn note_direct(&self, took: Duration) {
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let recent = self.recent_direct.load(Ordering::Relaxed);
         let next = if recent == u64::MAX { took } else { recent - recent / 8 + took / 8 };

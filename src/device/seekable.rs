@@ -9,7 +9,6 @@ use std::future::Future;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use off64::{Off64AsyncRead, Off64AsyncWrite};
@@ -133,8 +132,8 @@ where
     outcome.ok_or_else(|| interrupted(IoOperation::Read, offset, len))
 }
 
-/// Writes `data` at byte `offset`, where [`read_through`] would read; but in place when that is expected to take less
-/// than `in_place_up_to`, and the runtime has other threads. Not durable before the next flush.
+/// Writes `data` at byte `offset`: in place if so asked for, and else where [`read_through`] would read. Not durable before the
+/// next flush.
 ///
 /// `on_written` runs when the write has succeeded, before `guard` is dropped. Both happen at the end of the write, also
 /// when the future was dropped before it; a write that had not started by the time the runtime shut down never does.
@@ -146,7 +145,7 @@ pub async fn write_through<G, F>(
     port: Arc<Port>,
     offset: u64,
     data: &[u8],
-    in_place_up_to: Duration,
+    in_place: bool,
     guard: G,
     on_written: F,
 ) -> Result<()>
@@ -154,9 +153,7 @@ where
     G: Send + Sync + 'static,
     F: Fn() + Send + Sync + 'static,
 {
-    let expected = port.expected_direct_write(data.len());
-    let is_quick = expected.is_some_and(|expected| expected < in_place_up_to) && others_run();
-    let elsewhere = !is_quick && runs_elsewhere(&port);
+    let elsewhere = !in_place && runs_elsewhere(&port);
     let (device, latch) = SeekableDevice::new(port, guard, on_written);
     if !elsewhere {
         return device.write(offset, data);
@@ -169,12 +166,6 @@ where
 
 fn runs_elsewhere(port: &Port) -> bool {
     port.may_block() && tokio::runtime::Handle::try_current().is_ok()
-}
-
-/// Whether other tasks go on while this thread does something else.
-fn others_run() -> bool {
-    let runtime = tokio::runtime::Handle::try_current();
-    runtime.is_ok_and(|runtime| runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread)
 }
 
 /// Waits for the adapter, which panics when the runtime drops its call or has no thread for it.

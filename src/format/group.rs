@@ -118,14 +118,9 @@ impl GroupHeader {
         crc32c::crc32c_append(crc32c::crc32c(store), group)
     }
 
-    /// Reads a header without judging the payload: `None` unless it claims to be a group that could lie at `position`
-    /// in a ring of `ring_bytes`.
-    #[must_use]
-    pub fn peek(front: &[u8], position: u64, ring_bytes: u64) -> Option<Self> {
-        if front.len() < GROUP_HEADER_BYTES || front.read_u32_le_at(OFFSETOF_MAGIC) != MAGIC {
-            return None;
-        }
-        let header = Self {
+    /// `front` has a header at least.
+    fn read(front: &[u8]) -> Self {
+        Self {
             length: front.read_u32_le_at(OFFSETOF_LENGTH),
             transactions: front.read_u32_le_at(OFFSETOF_TRANSACTIONS),
             epoch: front.read_u64_le_at(OFFSETOF_EPOCH),
@@ -133,7 +128,17 @@ impl GroupHeader {
             first_lsn: front.read_u64_le_at(OFFSETOF_FIRST_LSN),
             durable_lsn: front.read_u64_le_at(OFFSETOF_DURABLE_LSN),
             updates: front.read_u32_le_at(OFFSETOF_UPDATES),
-        };
+        }
+    }
+
+    /// Reads a header without judging the payload: `None` unless it claims to be a group that could lie at `position`
+    /// in a ring of `ring_bytes`.
+    #[must_use]
+    pub fn peek(front: &[u8], position: u64, ring_bytes: u64) -> Option<Self> {
+        if front.len() < GROUP_HEADER_BYTES || front.read_u32_le_at(OFFSETOF_MAGIC) != MAGIC {
+            return None;
+        }
+        let header = Self::read(front);
         let plausible = header.position == position
             && (GROUP_HEADER_BYTES as u64..=ring_bytes).contains(&u64::from(header.length))
             && header.transactions > 0
@@ -161,7 +166,8 @@ impl GroupHeader {
         .count()
     }
 
-    /// Whether `group` (header, payload, padding) is what was written, by this store.
+    /// Whether `group` (header, payload, padding) is what was written, by this store, and begins with this header. That may
+    /// have been read before the group was, by another read: a device that was wrong once must not be believed.
     #[must_use]
     pub fn verify(&self, store: &StoreId, group: &[u8]) -> bool {
         let (Some(reserved), Some(padding)) = (
@@ -177,7 +183,10 @@ impl GroupHeader {
         front.copy_from_slice(head);
         front[..].write_u32_le_at(OFFSETOF_CHECKSUM, 0);
         let checksum = crc32c::crc32c_append(Self::checksum(store, &front), payload);
-        is_zero(reserved) && is_zero(padding) && checksum == group.read_u32_le_at(OFFSETOF_CHECKSUM)
+        Self::read(head) == *self
+            && is_zero(reserved)
+            && is_zero(padding)
+            && checksum == group.read_u32_le_at(OFFSETOF_CHECKSUM)
     }
 }
 

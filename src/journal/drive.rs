@@ -75,7 +75,7 @@ impl Journal {
             if self.expected_write() >= self.options.block_up_to || others_run && !is_here(runtime) {
                 return Duty::of(self).move_on(runtime);
             }
-            if others_run && !self.may_block_once_more() {
+            if others_run && !self.may_block_once_more(self.expected_write()) {
                 return Duty::of(self).move_anywhere();
             }
             if others_run {
@@ -117,15 +117,23 @@ impl Journal {
         }
     }
 
-    /// For how long a thread of the runtime may be blocked by a write of the caller's data that a hop to another thread and
-    /// back would take longer for.
-    pub fn in_place_up_to(&self) -> Duration {
-        self.options.block_up_to.min(HOP)
+    /// Whether so many bytes of the caller's data are best written where the caller is: when that is expected to take less
+    /// than the way to another thread and back, and other threads run what else there is.
+    pub fn may_write_in_place(&self, bytes: usize) -> bool {
+        let Some(expected) = self.port.expected_direct_write(bytes) else { return false };
+        let others_run = |runtime: Handle| {
+            runtime.runtime_flavor() == RuntimeFlavor::MultiThread && runtime.metrics().num_workers() > 1
+        };
+        expected < HOP.min(self.options.block_up_to)
+            && Handle::try_current().is_ok_and(others_run)
+            && self.may_block_once_more(expected)
     }
 
-    /// Whether a lone committer may write once more itself: all of its groups in a row take no longer than one may.
-    fn may_block_once_more(&self) -> bool {
-        let expected = self.recent_write.load(Ordering::Relaxed);
+    /// Whether a thread of the runtime may once more do itself what is expected to take so long: all that is done so in a row
+    /// takes no longer than one thing may. A task that never waits for another thread would keep its own from what else
+    /// there is.
+    fn may_block_once_more(&self, expected: Duration) -> bool {
+        let expected = u64::try_from(expected.as_nanos()).unwrap_or(u64::MAX);
         let blocked = self.blocked.load(Ordering::Relaxed).saturating_add(expected);
         let may = u128::from(blocked) <= self.options.block_up_to.as_nanos();
         self.blocked.store(if may { blocked } else { 0 }, Ordering::Relaxed);

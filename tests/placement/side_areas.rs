@@ -295,3 +295,16 @@ fn a_search_that_is_too_large_says_so() {
     let error = input.place().unwrap_err();
     assert!(error.to_string().contains("bound"), "{error}");
 }
+
+#[test]
+fn a_leg_stays_on_its_own_source_before_another_goes_there_for_a_tag() {
+    let input = on("A[1,6)@s3 B[0,9)@s3@s2 C@s1", 2, Normal).mirrors(2).prev("1: C20 B20").tags(&["@*"]);
+    assert_eq!(input.legs_placed(), "A[1,3) / B[0,2)");
+}
+
+#[test]
+fn the_exact_search_begins_as_a_round_would() {
+    let input = on("A[1,4) B[1,3)[4,6)[9,10)[11,14)", 5, Cling);
+    assert_eq!(input.legs_placed(), "B[11,14) B[1,3)");
+    assert_eq!(input.place().unwrap().method, Method::Exact);
+}

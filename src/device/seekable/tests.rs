@@ -3,10 +3,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::*;
-use crate::device::{Clock, Device, DeviceGeometry, ManualClock};
-
-/// No write is so quick that it is made in place.
-const NEVER: Duration = Duration::ZERO;
+use crate::device::{Device, DeviceGeometry, ManualClock};
 
 /// Memory that may fail, and that may hold a call until it is told to go on.
 #[derive(Debug)]
@@ -97,7 +94,7 @@ async fn round_trip(blocking: bool) {
             written.fetch_add(1, Ordering::SeqCst);
         }
     };
-    write_through(Arc::clone(&port), 10, &[1, 2, 3], NEVER, Guard(Arc::clone(&dropped)), hook).await.unwrap();
+    write_through(Arc::clone(&port), 10, &[1, 2, 3], false, Guard(Arc::clone(&dropped)), hook).await.unwrap();
     assert_eq!((written.load(Ordering::SeqCst), dropped.load(Ordering::SeqCst)), (1, 1));
 
     let read = read_through(port, 9, 5, Guard(Arc::clone(&dropped))).await.unwrap();
@@ -122,7 +119,7 @@ fn a_failure_is_an_error_and_never_data() {
             let error = read_through(Arc::clone(&port), 0, 16, ()).await.unwrap_err();
             assert!(matches!(error, Error::Io { operation: IoOperation::Read, len: 16, .. }), "{error}");
             let hook = || panic!("nothing was written");
-            let error = write_through(Arc::clone(&port), 3, &[1], NEVER, (), hook).await.unwrap_err();
+            let error = write_through(Arc::clone(&port), 3, &[1], false, (), hook).await.unwrap_err();
             assert!(
                 matches!(error, Error::Io { operation: IoOperation::Write, offset: 3, len: 1, .. }),
                 "{error}"
@@ -160,7 +157,7 @@ fn the_guard_outlives_an_abandoned_future() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let guard = Guard(Arc::clone(&dropped));
     runtime.block_on(async {
-        let call = write_through(port, 0, &[9], NEVER, guard, || {});
+        let call = write_through(port, 0, &[9], false, guard, || {});
         assert!(tokio::time::timeout(Duration::from_millis(20), call).await.is_err());
     });
     assert_eq!(dropped.load(Ordering::SeqCst), 0, "the write is still under way");
@@ -179,7 +176,7 @@ fn a_runtime_that_shut_down_is_an_error_and_not_a_panic() {
     let handle = runtime.handle().clone();
     drop(runtime);
     let _context = handle.enter();
-    let write = write_through(Arc::clone(&port), 0, &[9], NEVER, Guard(Arc::clone(&dropped)), || {});
+    let write = write_through(Arc::clone(&port), 0, &[9], false, Guard(Arc::clone(&dropped)), || {});
     let read = read_through(port, 0, 1, Guard(Arc::clone(&dropped)));
     for error in [write.now_or_never().unwrap().unwrap_err(), read.now_or_never().unwrap().unwrap_err()] {
         let Error::Io { source, .. } = error else { panic!("unexpected {error}") };
@@ -193,46 +190,19 @@ fn the_futures_can_move_between_threads() {
     fn assert_send<T: Send>(_: &T) {}
     let (_, port) = port(Memory::new(false));
     assert_send(&read_through(Arc::clone(&port), 0, 1, ()));
-    assert_send(&write_through(port, 0, &[], NEVER, (), || {}));
-}
-
-/// The thread that a write of one byte is made by, and whether it is that of the caller.
-async fn is_written_here(port: &Arc<Port>, in_place_up_to: Duration) -> bool {
-    let thread = Arc::new(Mutex::new(None));
-    let hook = {
-        let thread = Arc::clone(&thread);
-        move || *thread.lock().unwrap() = Some(std::thread::current().id())
-    };
-    write_through(Arc::clone(port), 0, &[1], in_place_up_to, (), hook).await.unwrap();
-    let thread = thread.lock().unwrap().unwrap();
-    thread == std::thread::current().id()
+    assert_send(&write_through(port, 0, &[], false, (), || {}));
 }
 
 #[test]
-fn quick_writes_are_made_in_place_where_other_threads_run() {
-    let quick = Duration::from_micros(20);
-    let several = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+fn a_write_is_made_in_place_when_asked_for() {
     let (_, port) = port(Memory::new(true));
-    // The clock stands still: after the first write, of which nothing is known, they are expected to take no time.
-    assert!(!several.block_on(is_written_here(&port, quick)));
-    assert!(several.block_on(is_written_here(&port, quick)));
-    assert!(!several.block_on(is_written_here(&port, NEVER)), "the caller forbids it");
-    assert!(!runtime().block_on(is_written_here(&port, quick)), "nobody else would run");
-    assert_eq!(port.expected_direct_write(1 << 20), None, "a long write is another matter");
-}
-
-#[test]
-fn slow_writes_are_made_elsewhere() {
-    let quick = Duration::from_micros(20);
-    let several = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-    let clock = Arc::new(ManualClock::default());
-    let device = Arc::new(Memory::new(true));
-    let port = Arc::new(Port::new(device as Arc<dyn Device>, Arc::clone(&clock) as Arc<dyn Clock>, false));
-    assert!(!several.block_on(is_written_here(&port, quick)));
-    port.note_direct(Duration::from_micros(300));
-    assert!(port.expected_direct_write(1).unwrap() > quick);
-    assert!(!several.block_on(is_written_here(&port, quick)));
-    // Until they are quick again.
-    let again = (0..100).position(|_| several.block_on(is_written_here(&port, quick)));
-    assert!(again.is_some_and(|writes| writes > 3), "{again:?}");
+    for in_place in [true, false] {
+        let thread = Arc::new(Mutex::new(None));
+        let hook = {
+            let thread = Arc::clone(&thread);
+            move || *thread.lock().unwrap() = Some(std::thread::current().id())
+        };
+        runtime().block_on(write_through(Arc::clone(&port), 0, &[1], in_place, (), hook)).unwrap();
+        assert_eq!(thread.lock().unwrap().unwrap() == std::thread::current().id(), in_place);
+    }
 }

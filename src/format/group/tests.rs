@@ -55,6 +55,21 @@ fn another_place_epoch_or_store_does_not_match() {
 }
 
 #[test]
+fn a_header_that_was_read_otherwise_does_not_match() {
+    let (header, bytes) = sample();
+    let others = [
+        GroupHeader { transactions: 3, ..header },
+        GroupHeader { first_lsn: 11, ..header },
+        GroupHeader { durable_lsn: 8, ..header },
+        GroupHeader { updates: 2, ..header },
+        GroupHeader { epoch: 5, ..header },
+    ];
+    for other in others {
+        assert!(!other.verify(&STORE, &bytes), "{other:?}");
+    }
+}
+
+#[test]
 fn every_flip_is_noticed() {
     let (_, bytes) = sample();
     for at in 0..bytes.len() {

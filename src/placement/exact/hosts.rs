@@ -7,22 +7,28 @@ pub(super) fn most(areas: impl Iterator<Item = Area>, units: u64) -> u64 {
     areas.map(|area| area.units() / units.max(1)).sum()
 }
 
-/// The smallest area that holds `head` units and leaves room for `count` pieces of `units` in all areas together.
+/// An area that holds `head` units and leaves room for `count` pieces of `units` in all areas together: the smallest one that
+/// holds `whole`, or else the largest.
 pub(super) fn host(
     areas: impl Iterator<Item = Area> + Clone,
     head: u64,
+    whole: u64,
     units: u64,
     count: u64,
 ) -> Option<Area> {
     let all = if count > 0 { most(areas.clone(), units) } else { 0 };
-    let leaves = |area: Area| {
+    let leaves = |area: &Area| {
         let (before, after) = (area.units() / units.max(1), (area.units() - head) / units.max(1));
         count == 0 || all - before + after >= count
     };
-    areas
-        .filter(|area| area.units() >= head)
-        .filter(|&area| leaves(area))
-        .min_by_key(|area| (area.units(), area.start))
+    let areas = areas.filter(|area| area.units() >= head).filter(leaves);
+    areas.min_by_key(|area| {
+        if area.units() < whole {
+            (true, !area.units(), area.start)
+        } else {
+            (false, area.units(), area.start)
+        }
+    })
 }
 
 /// How to put `count` pieces of `units` into the areas so that as many pieces of `head` units as can be fit beside them:

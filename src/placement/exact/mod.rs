@@ -187,6 +187,7 @@ impl<'i, 'a, 'r> Search<'i, 'a, 'r> {
     fn first_sources(&self, logs: &[u64]) -> Vec<(usize, u64)> {
         let instance = self.instance;
         let avoided = instance.ranges.first().map(|range| &range.avoided);
+        let whole = self.rows.saturating_add(instance.metadata);
         let mut first: Vec<(usize, u64)> = Vec::new();
         for (source, free) in instance.free.iter().enumerate() {
             let is_allowed = match self.rule {
@@ -200,7 +201,7 @@ impl<'i, 'a, 'r> Search<'i, 'a, 'r> {
             {
                 continue;
             }
-            if let Some(area) = hosts::host(free.areas(), self.head(), instance.log_units, count) {
+            if let Some(area) = hosts::host(free.areas(), self.head(), whole, instance.log_units, count) {
                 first.push((source, area.start));
             }
         }

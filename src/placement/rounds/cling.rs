@@ -14,15 +14,15 @@ use crate::placement::tags::Tags;
 #[derive(Clone, Debug)]
 pub(super) struct Homes {
     legs: Vec<Vec<usize>>,
+    /// Those of them that it is on itself, where the others are there for their tags; empty where there is no difference.
+    own: Vec<Vec<usize>>,
 }
 
 impl Homes {
     /// Those of the volume so far.
     pub(super) fn new(instance: &Instance<'_>) -> Self {
-        let previous = instance.previous.as_ref();
-        Self {
-            legs: previous.map_or_else(|| vec![Vec::new(); instance.legs], |previous| previous.homes.clone()),
-        }
+        let previous = instance.previous.as_ref().map(|previous| previous.homes.clone());
+        Self { legs: previous.unwrap_or_else(|| vec![Vec::new(); instance.legs]), own: Vec::new() }
     }
 
     /// Whether no leg has been anywhere.
@@ -32,7 +32,8 @@ impl Homes {
 
     /// The same with all sources that share a listed tag with one of a leg's.
     pub(super) fn with_sharing(&self, tags: &Tags) -> Self {
-        Self { legs: self.legs.iter().map(|homes| tags.with_sharing(homes.clone())).collect() }
+        let legs = self.legs.iter().map(|homes| tags.with_sharing(homes.clone())).collect();
+        Self { legs, own: self.legs.clone() }
     }
 
     /// The sources of a row are known from now on.
@@ -50,13 +51,15 @@ impl Homes {
             return chosen;
         }
         let mut left: SmallVec<[Option<usize>; 8]> = chosen.into_iter().map(Some).collect();
-        let known = self.legs.iter().map(|homes| {
-            let seat = left.iter_mut().find(|seat| seat.is_some_and(|source| homes.contains(&source)));
-            seat.and_then(Option::take)
-        });
-        let known: SmallVec<[Option<usize>; 8]> = known.collect();
+        let mut seats: SmallVec<[Option<usize>; 8]> = SmallVec::from_elem(None, self.legs.len());
+        for known in [&self.own, &self.legs] {
+            for (seat, homes) in seats.iter_mut().zip(known).filter(|(seat, _)| seat.is_none()) {
+                let home = left.iter_mut().find(|left| left.is_some_and(|source| homes.contains(&source)));
+                *seat = home.and_then(Option::take);
+            }
+        }
         let mut others = left.into_iter().flatten();
-        known.into_iter().filter_map(|seat| seat.or_else(|| others.next())).collect()
+        seats.into_iter().filter_map(|seat| seat.or_else(|| others.next())).collect()
     }
 
     /// Whether any leg knows the source.
