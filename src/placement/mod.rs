@@ -76,6 +76,7 @@
 //! looked at once and not copied. Earlier segments and the avoid list come on top: each round of `cling` looks at all sources
 //! that the legs know, and sources are put in order anew for each range of the avoid list.
 
+mod avoid;
 mod draft;
 mod error;
 mod exact;

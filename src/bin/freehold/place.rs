@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use freehold::placement::{
-    Area, Avoid, Origin, Piece, PlacementError, Plan, Policy, Request, Segment, Source, explain, place,
+    Area, Avoid, Origin, Partition, Piece, PlacementError, Plan, Policy, Request, Segment, Source, explain,
+    place,
 };
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,7 @@ const INPUT: &str = r#"The input is one JSON document; all but sources' names an
 
 Policies: contiguous, cling, cling_by_tags, normal, anywhere, inherit. 'free' has half-open ranges of units.
 The answer: {"legs": [[{"source", "start", "length"}, ...], ...], "metadata": [...], "log": [...], "placed_units": N},
+with "partition": "bounded" if the search for legs that share no listed tag ended before it was through;
 or, with exit code 1, {"error": KIND, "message": TEXT}."#;
 
 /// What to place on what.
@@ -160,6 +162,9 @@ struct PlanDocument<'a> {
     metadata: Vec<PieceDocument<'a>>,
     log: Vec<PieceDocument<'a>>,
     placed_units: u64,
+    /// Only when legs share tags and may not have to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partition: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -286,6 +291,7 @@ impl<'a> PlanDocument<'a> {
             metadata: plan.metadata.iter().map(piece).collect(),
             log: plan.log.iter().map(piece).collect(),
             placed_units: plan.placed_units,
+            partition: (plan.partition == Partition::Bounded).then_some("bounded"),
         }
     }
 }

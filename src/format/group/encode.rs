@@ -16,9 +16,14 @@ pub struct PayloadEncoder {
     updates: u32,
 }
 
+/// What a group of one or some transactions takes, with its padding.
+const USUAL_BYTES: usize = 4096;
+
 impl Default for PayloadEncoder {
     fn default() -> Self {
-        Self { bytes: vec![0; GROUP_HEADER_BYTES], previous: None, updates: 0 }
+        let mut bytes = Vec::with_capacity(USUAL_BYTES);
+        bytes.resize(GROUP_HEADER_BYTES, 0);
+        Self { bytes, previous: None, updates: 0 }
     }
 }
 

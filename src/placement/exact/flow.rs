@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::Work;
-use crate::placement::instance::{Avoided, Instance};
+use crate::placement::avoid::Avoided;
+use crate::placement::instance::Instance;
 use crate::placement::tags::Tags;
 
 /// Rows with the same sources to avoid.

@@ -1,5 +1,7 @@
 //! The steps `cling` and `cling_by_tags`: each leg stays on sources that it knows.
 
+use std::collections::BTreeSet;
+
 use smallvec::SmallVec;
 
 use super::{Seats, take};
@@ -13,35 +15,35 @@ use crate::placement::tags::Tags;
 /// For each leg the sources that it may stay on.
 #[derive(Clone, Debug)]
 pub(super) struct Homes {
-    legs: Vec<Vec<usize>>,
+    legs: Vec<BTreeSet<usize>>,
     /// Those of them that it is on itself, where the others are there for their tags; empty where there is no difference.
-    own: Vec<Vec<usize>>,
+    own: Vec<BTreeSet<usize>>,
 }
 
 impl Homes {
     /// Those of the volume so far.
     pub(super) fn new(instance: &Instance<'_>) -> Self {
-        let previous = instance.previous.as_ref().map(|previous| previous.homes.clone());
-        Self { legs: previous.unwrap_or_else(|| vec![Vec::new(); instance.legs]), own: Vec::new() }
+        let previous = instance.previous.as_ref().map(|previous| &previous.homes);
+        let of = |leg| previous.and_then(|homes| homes.get(leg)).into_iter().flatten().copied().collect();
+        Self { legs: (0..instance.legs).map(of).collect(), own: Vec::new() }
     }
 
     /// Whether no leg has been anywhere.
     pub(super) fn are_unknown(&self) -> bool {
-        self.legs.iter().all(Vec::is_empty)
+        self.legs.iter().all(BTreeSet::is_empty)
     }
 
     /// The same with all sources that share a listed tag with one of a leg's.
     pub(super) fn with_sharing(&self, tags: &Tags) -> Self {
-        let legs = self.legs.iter().map(|homes| tags.with_sharing(homes.clone())).collect();
+        let sharing = |homes: &BTreeSet<usize>| tags.with_sharing(homes.iter().copied().collect());
+        let legs = self.legs.iter().map(|homes| sharing(homes).into_iter().collect()).collect();
         Self { legs, own: self.legs.clone() }
     }
 
     /// The sources of a row are known from now on.
     pub(super) fn learn(&mut self, seats: &[usize]) {
         for (homes, &source) in self.legs.iter_mut().zip(seats) {
-            if !homes.contains(&source) {
-                homes.push(source);
-            }
+            homes.insert(source);
         }
     }
 
