@@ -28,6 +28,11 @@ impl Avoided {
         self.named.binary_search(&source).is_ok() || tags.has_any(source, &self.tags)
     }
 
+    /// All of them, if they are named one by one.
+    pub(super) fn listed(&self) -> Option<&[usize]> {
+        self.tags.is_empty().then_some(&self.named)
+    }
+
     /// Positions of the sources that are named, ascending.
     pub(super) fn named(&self) -> &[usize] {
         &self.named

@@ -74,7 +74,8 @@
 //! # Cost
 //! Rounds over `n` areas on `m` sources cost `O((n + m) log (n + m))` for a fixed number of legs; what is not touched is
 //! looked at once and not copied. Earlier segments and the avoid list come on top: each round of `cling` looks at all sources
-//! that the legs know, and sources are put in order anew for each range of the avoid list.
+//! that the legs know, each range of the avoid list at the sources that it names, and one that names a source with a listed tag
+//! at all.
 
 mod avoid;
 mod draft;

@@ -37,8 +37,11 @@ impl Arbitrary for Large {
             (input.log_areas, input.log_units) = (1, 1 + roll(40));
             input.log_separate = roll(1) == 0;
         }
-        for _ in 0..roll(8).saturating_sub(5) {
-            input.avoid.push((1 + roll(200), vec!['A', char::from(b'A' + roll(3) as u8)]));
+        if roll(2) == 0 {
+            // Ranges of all lengths: what a round wants goes up and down.
+            for _ in 0..1 + roll(12) {
+                input.avoid.push((1 + roll(60), vec![char::from(b'A' + roll(3) as u8)]));
+            }
         }
         Self(input)
     }
@@ -92,4 +95,21 @@ fn judge_quickly(leg: &[freehold::placement::Piece<char>]) {
     assert!(
         pieces.windows(2).all(|pair| pair[0].source != pair[1].source || pair[0].area().end < pair[1].start)
     );
+}
+
+#[test]
+fn ranges_change_what_sources_are_chosen() {
+    // In each of 2,000 ranges another source is to be avoided; the first of the others is taken.
+    let mut input = on("", 2_000, Policy::Normal);
+    for source in 0..2_000 {
+        let mut offered = on("A", 1, Policy::Normal).sources.remove(0);
+        offered.name = char::from_u32(0x4e00 + source).unwrap();
+        offered.areas = vec![Area::new(0, 1)];
+        input.avoid.push((1, vec![offered.name]));
+        input.sources.push(offered);
+    }
+    let plan = input.place().unwrap();
+    let row = |piece: &freehold::placement::Piece<char>| piece.source as u32 - 0x4e00;
+    assert!(plan.legs[0].iter().enumerate().all(|(at, piece)| row(piece) != at as u32));
+    assert_eq!(plan.method, Method::Rounds);
 }

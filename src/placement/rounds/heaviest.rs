@@ -24,6 +24,8 @@ pub(super) struct Heaviest {
     want: u64,
     /// Sources that hold a whole piece; all of the same weight.
     fit: BTreeSet<(u32, usize)>,
+    /// The same, those with least room first.
+    fit_by_room: BTreeSet<(u64, usize)>,
     /// The others, those with most room first.
     short: BTreeSet<(Reverse<u64>, u32, usize)>,
     /// Under which room and use each source stands in the order.
@@ -40,6 +42,7 @@ impl Heaviest {
             terms: None,
             want: 0,
             fit: BTreeSet::new(),
+            fit_by_room: BTreeSet::new(),
             short: BTreeSet::new(),
             listed: Vec::new(),
             followed: 0,
@@ -68,27 +71,35 @@ impl Heaviest {
     fn follow(&mut self, draft: &Draft<'_, '_>, want: u64) {
         let range = if self.step == Step::Anywhere { 0 } else { draft.range() };
         let terms = Terms { range, head: draft.head() };
-        if self.terms != Some(terms) || want > self.want {
-            self.terms = Some(terms);
+        let before = self.terms.replace(terms);
+        let known = before.filter(|before| before.head == terms.head);
+        let changed = known.and_then(|before| changed_between(draft, before.range, terms.range));
+        if let Some(changed) = changed {
+            for &source in changed.iter().chain(draft.touched.get(self.followed..).unwrap_or_default()) {
+                self.relist(draft, source, 0);
+            }
+        } else {
             self.want = want;
             self.fit.clear();
+            self.fit_by_room.clear();
             self.short.clear();
             self.listed.clear();
             self.listed.resize(draft.free.len(), (0, 0));
             draft.instance.sources().for_each(|source| self.list(draft, source, 0));
-        } else {
-            self.want = want;
-            for &source in draft.touched.get(self.followed..).unwrap_or_default() {
-                self.relist(draft, source, 0);
-            }
         }
         self.followed = draft.touched.len();
-        while let Some(&(Reverse(room), used, source)) = self.short.first() {
-            if room < want {
-                break;
-            }
+        self.want = want;
+        while let Some(&(room, source)) = self.fit_by_room.first().filter(|fit| fit.0 < want) {
+            let used = self.listed.get(source).map_or(0, |listed| listed.1);
+            self.fit_by_room.pop_first();
+            self.fit.remove(&(used, source));
+            self.short.insert((Reverse(room), used, source));
+        }
+        while let Some(&(Reverse(room), used, source)) = self.short.first().filter(|short| short.0.0 >= want)
+        {
             self.short.pop_first();
             self.fit.insert((used, source));
+            self.fit_by_room.insert((room, source));
         }
     }
 
@@ -97,6 +108,7 @@ impl Heaviest {
         if let Some(&(room, used)) = self.listed.get(source) {
             self.short.remove(&(Reverse(room), used, source));
             self.fit.remove(&(used, source));
+            self.fit_by_room.remove(&(room, source));
         }
         self.list(draft, source, used);
     }
@@ -110,8 +122,22 @@ impl Heaviest {
         }
         if room >= self.want {
             self.fit.insert((used, source));
+            self.fit_by_room.insert((room, source));
         } else if room > 0 {
             self.short.insert((Reverse(room), used, source));
         }
     }
+}
+
+/// Sources that are to be avoided in one of two ranges of the avoid list; none if that is no short list.
+fn changed_between(draft: &Draft<'_, '_>, before: usize, now: usize) -> Option<Vec<usize>> {
+    if before == now {
+        return Some(Vec::new());
+    }
+    let ranges = [before, now].map(|range| draft.instance.ranges.get(range));
+    let mut changed = Vec::new();
+    for range in ranges.into_iter().flatten() {
+        changed.extend_from_slice(range.avoided.listed()?);
+    }
+    Some(changed)
 }
