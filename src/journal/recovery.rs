@@ -61,7 +61,7 @@ impl Journal {
     /// Opens the journal of a store and replays it: in place for a writer, in memory only for a reader.
     ///
     /// # Errors
-    /// Everything that [`SuperblockPair::read`] and [`scan_journal`] refuse; [`Error::Truncated`]; I/O errors.
+    /// Everything that [`SuperblockPair::read`] and [`scan_journal`](super::scan_journal) refuse; [`Error::Truncated`]; I/O errors.
     ///
     /// `inspect` sees the replayed journal before the first write: what it refuses stays as it was.
     pub fn open<T>(
