@@ -135,8 +135,7 @@ impl<'a> Free<'a> {
             index.insert(Key::new(whole.units(), start));
         }
         let order = |area: Area| (area.units(), std::cmp::Reverse(area.start));
-        // The area itself may have been the longest with what was left of it.
-        if self.largest.is_none_or(|largest| largest.end == whole.end || order(whole) > order(largest)) {
+        if self.largest.is_none_or(|largest| order(whole) > order(largest)) {
             self.largest = Some(whole);
         }
     }
