@@ -308,3 +308,25 @@ fn the_exact_search_begins_as_a_round_would() {
     assert_eq!(input.legs_placed(), "B[11,14) B[1,3)");
     assert_eq!(input.place().unwrap().method, Method::Exact);
 }
+
+#[test]
+fn a_leg_that_has_no_own_source_left_goes_to_one_of_the_others() {
+    let input = on("A[20,30) B C[20,30)", 4, Cling).stripes(2).prev("10: A0 B0").prev("10: C0 B6");
+    assert_eq!(input.legs_placed(), "A[20,22) / C[20,22)");
+    assert_eq!(input.place().unwrap().method, Method::Rounds);
+}
+
+#[test]
+fn anywhere_goes_on_with_what_a_round_has_left() {
+    let input = on("A[0,13)[14,18)", 14, Anywhere).stripes(2);
+    assert_eq!(input.legs_placed(), "A[0,6) A[12,13) / A[6,12) A[14,15)");
+    assert_eq!(input.place().unwrap().method, Method::Rounds);
+}
+
+#[test]
+fn anywhere_still_spreads_legs_where_it_can() {
+    assert_eq!(
+        on("A[0,8)[12,20) B[0,20)", 24, Anywhere).stripes(3).legs_placed(),
+        "A[0,8) / B[0,8) / A[12,20)"
+    );
+}
