@@ -330,3 +330,14 @@ fn anywhere_still_spreads_legs_where_it_can() {
         "A[0,8) / B[0,8) / A[12,20)"
     );
 }
+
+#[test]
+fn a_log_goes_where_most_legs_can_begin_beside_it() {
+    // Four legs begin with three units each: two in the longest area beside the log, two in the next. The smallest area that
+    // holds the log would leave room for three only.
+    let input = with_log(on("A[0,10)[11,17)[18,20)[21,23)", 8, Anywhere).stripes(4), 1, 4);
+    let input = input.set(|input| input.metadata_units = 2);
+    let plan = input.place().unwrap();
+    judge(&input, &plan).unwrap();
+    assert_eq!((plan.method, pieces(&plan.log)), (Method::Exact, vec![('A', 0, 4)]));
+}
