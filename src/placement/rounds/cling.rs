@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use smallvec::SmallVec;
 
-use super::{Seats, take};
+use super::{Seats, are_distinct, take};
 use crate::placement::Step;
 use crate::placement::draft::Draft;
 use crate::placement::free::Free;
@@ -124,15 +124,6 @@ fn at_home(draft: &Draft<'_, '_>, homes: &Homes, want: u64) -> Option<Seats> {
         seats.push(best?.1);
     }
     if are_distinct(&seats) { Some(seats) } else { matched(draft, homes, want) }
-}
-
-fn are_distinct(seats: &[usize]) -> bool {
-    if let [_] = seats {
-        return true;
-    }
-    let mut sorted = Seats::from_slice(seats);
-    sorted.sort_unstable();
-    sorted.windows(2).all(|pair| pair.first() != pair.last())
 }
 
 /// Legs that would choose the same source are matched with others that they know, so that the lightest of those taken is as

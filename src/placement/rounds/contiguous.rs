@@ -1,7 +1,7 @@
 //! The step `contiguous`: behind the last unit of each leg, or in one area for each leg of a new volume.
 
 use super::partition::{Found, apart};
-use super::take;
+use super::{Seats, are_distinct, take};
 use crate::placement::draft::{Draft, Pick};
 use crate::placement::story::Reason;
 use crate::placement::{Partition, Step};
@@ -25,10 +25,8 @@ fn adjacent(draft: &mut Draft<'_, '_>, mut ends: Vec<(usize, u64)>) {
         }
         let picks: Vec<Pick> = ends.iter().map(|&(source, start)| Pick { source, start }).collect();
         let length = ends.iter().map(|&(source, end)| behind(draft, source, end, want)).min().unwrap_or(0);
-        let mut sources: Vec<usize> = ends.iter().map(|&(source, _)| source).collect();
-        sources.sort_unstable();
-        sources.dedup();
-        let length = if sources.len() == ends.len() { length } else { 0 };
+        let sources: Seats = ends.iter().map(|&(source, _)| source).collect();
+        let length = if are_distinct(&sources) { length } else { 0 };
         let outside = |draft: &Draft<'_, '_>, source: usize| {
             let end = ends.iter().find(|end| end.0 == source);
             Some(match end {

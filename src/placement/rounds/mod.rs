@@ -21,6 +21,16 @@ pub use partition::PARTITION_BOUND;
 /// A source for each leg; on the heap when there are many.
 type Seats = SmallVec<[usize; 8]>;
 
+/// Whether no two legs are on the same source.
+fn are_distinct(seats: &[usize]) -> bool {
+    if let [_] = seats {
+        return true;
+    }
+    let mut sorted = Seats::from_slice(seats);
+    sorted.sort_unstable();
+    sorted.windows(2).all(|pair| pair.first() != pair.last())
+}
+
 /// Places what the steps find.
 pub(super) fn run(draft: &mut Draft<'_, '_>) -> Partition {
     let limit = draft.instance.limit;
