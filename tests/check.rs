@@ -18,22 +18,16 @@ use freehold::journal::{Appender, Journal, JournalOptions, Publisher, Replay};
 use freehold::{AllocRequest, Allocator, Error, Extent, FormatOptions};
 use rustc_hash::FxHashSet;
 
-/// What is done to one metadata block.
-enum Write {
-    Bytes(LeafAddress, u32, Vec<u8>),
-    Bit(LeafAddress, u32, bool),
-}
+/// What is done to one metadata block: bytes at an offset.
+struct Write(LeafAddress, u32, Vec<u8>);
 
 /// One transaction that changes metadata as it likes.
 struct Sabotage(Vec<Write>);
 
 impl Publisher for Sabotage {
     fn publish(&self, _: u32, appender: &mut Appender<'_>) -> freehold::Result<()> {
-        for write in &self.0 {
-            match write {
-                Write::Bytes(leaf, offset, bytes) => appender.bytes(*leaf, *offset, bytes),
-                Write::Bit(leaf, bit, set) => appender.bits(*leaf, *bit, 1, *set),
-            }
+        for Write(leaf, offset, bytes) in &self.0 {
+            appender.bytes(*leaf, *offset, bytes);
         }
         Ok(())
     }
@@ -55,7 +49,7 @@ struct Target<'a> {
 
 impl Target<'_> {
     fn bytes(&mut self, (leaf, offset): (LeafAddress, u32), bytes: Vec<u8>) {
-        self.writes.push(Write::Bytes(leaf, offset, bytes));
+        self.writes.push(Write(leaf, offset, bytes));
     }
 
     fn place(&self, extent: usize) -> (u32, u32) {
@@ -64,7 +58,12 @@ impl Target<'_> {
     }
 
     fn bit(&mut self, segment: u32, page: u32, set: bool) {
-        self.writes.push(Write::Bit(self.layout.bitmap_leaf(segment, 0), page, set));
+        let (leaf, offset) = (self.layout.bitmap_leaf(segment, 0), page / 8);
+        let before = self.writes.iter().rev().find(|write| (write.0, write.1) == (leaf, offset));
+        let byte =
+            before.map_or_else(|| self.journal.read_leaf(leaf).unwrap()[offset as usize], |write| write.2[0]);
+        let mask = 1 << (page % 8);
+        self.bytes((leaf, offset), vec![if set { byte | mask } else { byte & !mask }]);
     }
 
     fn header(&mut self, segment: u32, page: u32, header: PageHeader) {
@@ -130,7 +129,7 @@ async fn sabotage(path: &Path, extents: &[Extent], close: bool, act: fn(&mut Tar
     act(&mut target);
     let writes = target.writes;
     for write in &writes {
-        let (Write::Bytes(leaf, ..) | Write::Bit(leaf, ..)) = write;
+        let Write(leaf, ..) = write;
         journal.read_leaf(*leaf).unwrap();
     }
     let permit = journal.claim_space(journal.record_bound(writes.len(), 8192, &[])).await.unwrap();

@@ -87,10 +87,13 @@ async fn images_of_version_1_are_refused_by_name() {
 
 #[tokio::test]
 async fn images_of_version_2_are_readable() {
-    // Those named after whole changes are of a time when groups held all bytes that were written, changed or not.
+    // Those named after patches are of a time when groups had no updates of extents; those named after whole changes, when
+    // they held all bytes that were written, changed or not.
     for (name, clean) in [
         ("v2-clean.img", true),
         ("v2-needs-replay.img", false),
+        ("v2-patches-clean.img", true),
+        ("v2-patches-needs-replay.img", false),
         ("v2-whole-changes-clean.img", true),
         ("v2-whole-changes-needs-replay.img", false),
     ] {

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use freehold::device::{Device, DeviceGeometry, ManualClock, MemoryDevice, Port, Purpose};
-use freehold::format::{GROUP_HEADER_BYTES, StoreId};
+use freehold::format::{ExtentsEncoder, GROUP_HEADER_BYTES, PayloadEncoder, StoreId, decode_payload};
 use freehold::journal::{ScannedGroup, SuperblockPair, scan_journal};
 use freehold::{AllocRequest, Allocator, Error, FormatOptions, OpenOptions, ReplayReport};
 
@@ -119,10 +119,34 @@ fn of_no_kind(group: &mut ScannedGroup) {
     group.bytes[GROUP_HEADER_BYTES] = 7;
 }
 
-/// The first update is of a block that does not exist.
+/// Where the extents of a group end, and updates of blocks begin.
+fn end_of_extents(group: &ScannedGroup) -> usize {
+    let payload = &group.bytes[GROUP_HEADER_BYTES..group.header.length as usize];
+    let update = decode_payload(payload, group.header.updates, 4096).unwrap().extents.unwrap();
+    let (mut extents, mut encoder) = (ExtentsEncoder::default(), PayloadEncoder::default());
+    update.records.iter().for_each(|record| extents.push(record.page, &record.change));
+    encoder.push_extents(&extents, update.digest);
+    encoder.len()
+}
+
+/// The first update of a block is of one that does not exist.
 fn of_no_block(group: &mut ScannedGroup) {
-    assert_eq!(group.bytes[GROUP_HEADER_BYTES], 0, "metadata");
-    group.bytes[GROUP_HEADER_BYTES + 1] = 0x7f;
+    let block = end_of_extents(group);
+    assert_eq!(group.bytes[block], 0, "metadata");
+    group.bytes[block + 1] = 0x7f;
+}
+
+/// An extent begins behind the segments: its page has a number of as many bytes.
+fn of_no_segment(group: &mut ScannedGroup) {
+    let page = &mut group.bytes[GROUP_HEADER_BYTES + 2..];
+    assert!(page[0] >= 0x80 && page[1] < 0x80, "two bytes");
+    (page[0], page[1]) = (0xfe, 0x7f);
+}
+
+/// Page headers are not what their digest says.
+fn of_other_headers(group: &mut ScannedGroup) {
+    let end = end_of_extents(group);
+    group.bytes[end - 1] ^= 1;
 }
 
 /// Block and checksum of the last update do not belong together.
@@ -169,6 +193,13 @@ async fn the_reason_for_a_refusal_is_the_first_one() {
             forged(&of_another_block, &[200], of_no_block),
             at(200),
             " does not exist",
+        ),
+        ("an extent's", forged(&image, &[150, 100], of_no_segment), at(100), "outside of the segments"),
+        (
+            "the headers' of a group, which are compared at once",
+            forged(&of_another_block, &[200, 100], of_other_headers),
+            at(100),
+            "page headers are not",
         ),
         (
             "that a group cannot be decoded before what it says",

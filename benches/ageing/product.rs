@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use freehold::Result;
-use freehold::format::{AllocatorState, HeaderKind, Layout, LeafAddress, PageHeader, SegmentRecord};
+use freehold::format::{
+    AllocatorState, ExtentChange, HeaderKind, Layout, LeafAddress, PageHeader, SegmentRecord,
+};
 use freehold::space::{
     Allocation, MetadataBlocks, Place, Release, Request, Reservation, Reserve, Space, Wanted,
 };
@@ -101,7 +103,7 @@ struct Unkept;
 
 impl MetadataBlocks for Unkept {
     fn bytes(&mut self, _: LeafAddress, _: u32, _: &[u8]) {}
-    fn bits(&mut self, _: LeafAddress, _: u32, _: u32, _: bool) {}
+    fn extent(&mut self, _: u32, _: u32, _: ExtentChange) {}
 }
 
 impl Store for Product {

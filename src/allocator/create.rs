@@ -9,8 +9,8 @@ use crate::device::{
 };
 use crate::error::{Error, IoOperation, Result};
 use crate::format::{
-    BlockReference, GeometryRequest, Layout, MIN_BLOCK_BYTES, MIN_STORE_BYTES, StoreId, StoreState,
-    Superblock, SuperblockError,
+    BlockReference, FEATURE_EXTENTS, GeometryRequest, Layout, MIN_BLOCK_BYTES, MIN_STORE_BYTES, StoreId,
+    StoreState, Superblock, SuperblockError,
 };
 use crate::journal::{SuperblockPair, inspect_superblocks};
 use crate::media::Medium;
@@ -237,7 +237,7 @@ impl FormatOptions {
         let superblock = Superblock {
             store_id,
             compatible: 0,
-            incompatible: 0,
+            incompatible: FEATURE_EXTENTS,
             read_only_compatible: 0,
             sequence: 0,
             epoch: 0,

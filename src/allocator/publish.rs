@@ -15,8 +15,8 @@ use super::extent::Extent;
 use super::handle::Core;
 use crate::device::Port;
 use crate::error::{Error, Result};
-use crate::format::{AllocatorState, Layout, LeafAddress, PAGE_HEADER_BYTES, SEGMENT_RECORD_BYTES};
-use crate::journal::{Appender, Bases, BitsChange, Publisher, RangeGuard};
+use crate::format::{AllocatorState, ExtentChange, Layout, LeafAddress, SEGMENT_RECORD_BYTES};
+use crate::journal::{Appender, Bases, ExtentUpdate, Publisher, RangeGuard};
 use crate::space::{Allocation, Batch, MetadataBlocks, Place, Published, Release, Resize, Space};
 
 /// Transactions that take effect under one holding of the lock: others wait for it meanwhile.
@@ -205,11 +205,12 @@ struct Changes {
     published: Vec<Published>,
 }
 
-/// Changes of metadata blocks. Bits and bytes lie in different blocks.
+/// Changes of metadata blocks.
 #[derive(Debug, Default)]
 struct MetadataChanges {
+    extents: Vec<ExtentUpdate>,
+    /// Of records and the allocator's state, which lie in other blocks.
     bytes: Vec<BytesChange>,
-    bits: Vec<(LeafAddress, BitsChange)>,
 }
 
 #[derive(Debug)]
@@ -228,7 +229,7 @@ impl BytesChange {
 
 /// Nothing that is changed at once is longer.
 const MOST_BYTES: usize = SEGMENT_RECORD_BYTES;
-const _: () = assert!(PAGE_HEADER_BYTES <= MOST_BYTES && AllocatorState::ENCODED_BYTES <= MOST_BYTES);
+const _: () = assert!(AllocatorState::ENCODED_BYTES <= MOST_BYTES);
 
 impl MetadataBlocks for MetadataChanges {
     fn bytes(&mut self, leaf: LeafAddress, offset: u32, bytes: &[u8]) {
@@ -238,24 +239,17 @@ impl MetadataBlocks for MetadataChanges {
         self.bytes.push(BytesChange { leaf, offset, len, bytes: copy });
     }
 
-    fn bits(&mut self, leaf: LeafAddress, first: u32, count: u32, set: bool) {
-        self.bits.push((leaf, BitsChange { first, count, set }));
+    fn extent(&mut self, segment: u32, page: u32, change: ExtentChange) {
+        self.extents.push(ExtentUpdate { segment, page, change });
     }
 }
 
 impl MetadataChanges {
     /// Hands everything over, block by block where many changes are in few blocks.
     fn apply(&mut self, appender: &mut Appender<'_>) {
-        if !self.bits.is_sorted_by_key(|(leaf, _)| *leaf) {
-            self.bits.sort_by_key(|(leaf, _)| *leaf);
-        }
-        for changes in self.bits.chunk_by(|(leaf, _), (next, _)| leaf == next) {
-            if let Some((leaf, _)) = changes.first() {
-                appender.many_bits(*leaf, changes.iter().map(|(_, change)| *change));
-            }
-        }
-        self.bits.clear();
-        // Records come one after the other; headers are seldom in one block.
+        appender.extents(&self.extents);
+        self.extents.clear();
+        // Records come one after the other.
         for changes in self.bytes.chunk_by(|change, next| change.leaf == next.leaf) {
             if let Some(BytesChange { leaf, .. }) = changes.first() {
                 appender.many_bytes(*leaf, changes.iter().map(BytesChange::place_and_bytes));

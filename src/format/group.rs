@@ -3,21 +3,25 @@
 //!
 //! ```text
 //! +-----------------+----------------------------------------------------+-------------------+
-//! | header 64 bytes | block updates, in order of kind and address        | zeros to granule  |
+//! | header 64 bytes | extents, then block updates by kind and address     | zeros to granule  |
 //! +-----------------+----------------------------------------------------+-------------------+
 //! ```
-//! An update: `kind | device << 3` (varint), address (varint, the difference to the previous update of the same kind and
+//! What becomes of extents stands in records of its own kind, see [`ExtentChange`]. An update of a block: `kind | device << 3` (varint), address (varint, the difference to the previous update of the same kind and
 //! device), number of patches (varint), the patches, then the CRC-32C of the whole block's content after this group.
 //! A patch: gap to the end of the previous patch (varint), `length << 1 | fill` (varint), then `length` bytes, or one
 //! byte that is repeated.
 
 mod decode;
 mod encode;
+mod extents;
 
 use off64::int::{Off64ReadInt, Off64WriteMutInt};
 
-pub use self::decode::{PayloadError, PayloadVisitor, decode_payload, visit_payload};
+pub use self::decode::{Payload, PayloadError, PayloadVisitor, decode_payload, visit_payload};
 pub use self::encode::PayloadEncoder;
+pub use self::extents::{
+    ExtentChange, ExtentRecord, ExtentsEncoder, ExtentsUpdate, header_digest, headers_digest,
+};
 use super::{StoreId, is_zero};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"FHGR");
@@ -190,7 +194,7 @@ impl GroupHeader {
     }
 }
 
-/// What an update changes.
+/// What an update of a block changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum UpdateKind {

@@ -23,6 +23,9 @@ const PAGES_BITS: u32 = 19;
 const SLACK_BITS: u32 = 9;
 const _: () = assert!(KIND_BITS + PAGES_BITS + SLACK_BITS == 32);
 
+/// The most pages that a length has room for.
+pub(super) const MAX_PAGES: u32 = (1 << PAGES_BITS) - 1;
+
 /// Slack is stored in this fraction of a page, or, in an extent of kind `buddy`, of the extent.
 pub const SLACK_UNITS: u64 = 1 << SLACK_BITS;
 
@@ -49,7 +52,7 @@ pub enum HeaderKind {
 impl HeaderKind {
     const ALL: [Self; 6] = [Self::None, Self::Buddy, Self::Extent, Self::Region, Self::Span, Self::SpanTail];
 
-    const fn code(self) -> u32 {
+    pub(super) const fn code(self) -> u32 {
         match self {
             Self::None => 0,
             Self::Buddy => 1,
@@ -60,7 +63,7 @@ impl HeaderKind {
         }
     }
 
-    fn from_code(code: u32) -> Option<Self> {
+    pub(super) fn from_code(code: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.code() == code)
     }
 }
@@ -94,20 +97,37 @@ impl PageHeader {
             pages: shape >> KIND_BITS & ((1 << PAGES_BITS) - 1),
             slack: u16::try_from(shape >> (KIND_BITS + PAGES_BITS)).unwrap_or(u16::MAX),
         };
-        match header.kind {
-            HeaderKind::None if header.pages != 0 || header.owner != 0 || header.slack != 0 => {
-                Err("a free place has a length or an owner")
+        header.contradiction().map_or(Ok(header), Err)
+    }
+
+    /// What cannot be, whatever the rest of the store is like.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        match self.kind {
+            HeaderKind::None if self.pages != 0 || self.owner != 0 || self.slack != 0 => {
+                Some("a free place has a length or an owner")
             }
-            HeaderKind::None => Ok(header),
-            _ if header.generation == 0 => Err("generation zero"),
-            HeaderKind::Buddy if !header.pages.is_power_of_two() => Err("length is no power of two"),
-            HeaderKind::Extent | HeaderKind::Region | HeaderKind::SpanTail if header.pages == 0 => {
-                Err("an extent without pages")
+            HeaderKind::None => None,
+            _ if self.generation == 0 => Some("generation zero"),
+            HeaderKind::Buddy if !self.pages.is_power_of_two() => Some("length is no power of two"),
+            HeaderKind::Extent | HeaderKind::Region | HeaderKind::SpanTail if self.pages == 0 => {
+                Some("an extent without pages")
             }
-            HeaderKind::Region | HeaderKind::SpanTail if header.slack != 0 => Err("slack where none can be"),
-            HeaderKind::Region if RegionSummary::decode(header.owner).is_none() => Err("malformed region"),
-            _ => Ok(header),
+            HeaderKind::Region | HeaderKind::SpanTail if self.slack != 0 => Some("slack where none can be"),
+            HeaderKind::Region if RegionSummary::decode(self.owner).is_none() => Some("malformed region"),
+            _ => None,
         }
+    }
+
+    /// Pages from this one on whose bits are set for it: those of a span are in no bitmap.
+    #[must_use]
+    pub fn bits(&self) -> u32 {
+        if self.kind == HeaderKind::Span { 0 } else { self.pages }
+    }
+
+    /// Makes an encoded header one where nothing starts any more. The generation stays.
+    pub(super) fn end(bytes: &mut [u8; PAGE_HEADER_BYTES]) {
+        let generation = bytes[..].read_u32_le_at(OFFSETOF_GENERATION);
+        *bytes = Self { generation, ..Self::default() }.encode();
     }
 
     /// Encodes the header.

@@ -219,6 +219,20 @@ impl Layout {
         u64::from(segment) * self.segment_bytes + u64::from(page) * u64::from(self.page_bytes)
     }
 
+    /// Number of a page on the device: its offset, in pages.
+    #[must_use]
+    pub fn device_page(&self, segment: u32, page: u32) -> u64 {
+        u64::from(segment) * u64::from(self.pages_per_segment) + u64::from(page)
+    }
+
+    /// Segment of a page of the device, and its number there. Pages per segment are a power of two; that there is such a segment
+    /// is not said.
+    #[must_use]
+    pub fn page_in_segment(&self, page: u64) -> (u64, u32) {
+        let within = page & u64::from(self.pages_per_segment - 1);
+        (page >> self.pages_per_segment.trailing_zeros(), u32::try_from(within).unwrap_or(0))
+    }
+
     /// Segment and page at an offset; `None` when the offset is not the start of a usable page.
     #[must_use]
     pub fn page_at(&self, offset: u64) -> Option<(u32, u32)> {

@@ -24,8 +24,9 @@ pub(crate) use checksum::mixed_checksum;
 pub use checksum::{block_checksum, content_checksum};
 pub use fields::{Field, StructureLayout, structures};
 pub use group::{
-    BlockUpdate, GROUP_HEADER_BYTES, GroupHeader, Patch, PayloadEncoder, PayloadError, PayloadVisitor,
-    UpdateKind, decode_payload, visit_payload,
+    BlockUpdate, ExtentChange, ExtentRecord, ExtentsEncoder, ExtentsUpdate, GROUP_HEADER_BYTES, GroupHeader,
+    Patch, Payload, PayloadEncoder, PayloadError, PayloadVisitor, UpdateKind, decode_payload, header_digest,
+    headers_digest, visit_payload,
 };
 pub use header::{HeaderKind, PAGE_HEADER_BYTES, PageHeader, SLACK_UNITS};
 pub use layout::{GeometryRequest, Layout, LeafAddress, SlotAddress, TreeLevel};
@@ -41,6 +42,10 @@ pub use witness::Witness;
 
 /// The format version that this build writes.
 pub const FORMAT_VERSION: u32 = 2;
+/// Incompatible feature: groups may have [updates of extents](ExtentsUpdate).
+pub const FEATURE_EXTENTS: u64 = 1;
+/// The incompatible features that this build knows.
+pub const KNOWN_INCOMPATIBLE: u64 = FEATURE_EXTENTS;
 /// Superblock copies per store.
 pub const SUPERBLOCK_COPIES: usize = 2;
 /// Blocks that hold the last durable LSN.

@@ -196,10 +196,11 @@ impl Superblock {
             return Err(damaged("format version 0"));
         }
         let incompatible = block.read_u64_le_at(OFFSETOF_INCOMPATIBLE);
-        if incompatible != 0 {
+        let unknown = incompatible & !super::KNOWN_INCOMPATIBLE;
+        if unknown != 0 {
             return Err(SuperblockError::Refused(Error::UnsupportedFeatures {
                 kind: "incompatible",
-                bits: incompatible,
+                bits: unknown,
             }));
         }
         let reserved = block.get(super::index(OFFSETOF_RESERVED_0)..super::index(OFFSETOF_DEVICE_BYTES));

@@ -6,7 +6,7 @@ use super::finding::Finding;
 use super::source::{read_port, read_superblock};
 use crate::device::{Device, Port};
 use crate::error::{Error, Result};
-use crate::format::{GROUP_HEADER_BYTES, GroupHeader, Superblock, decode_payload};
+use crate::format::{GROUP_HEADER_BYTES, GroupHeader, Payload, Superblock, decode_payload};
 use crate::journal::{Ring, scan_journal};
 
 /// What replay will do with a group.
@@ -53,9 +53,9 @@ pub struct GroupEntry {
     pub bytes: u64,
     /// Bytes with padding.
     pub padded_bytes: u64,
-    /// Byte ranges written.
+    /// Byte ranges written, and what became of extents, each of which is one.
     pub writes: u64,
-    /// Blocks changed.
+    /// Updates: blocks changed, and one for all extents.
     pub updates: u64,
     /// What replay will do with it.
     pub state: GroupState,
@@ -129,8 +129,10 @@ fn read_until_damage(port: &Port, superblock: &Superblock, groups: &mut Vec<Grou
 
 fn valid(superblock: &Superblock, header: &GroupHeader, bytes: &[u8], offset: u64) -> GroupEntry {
     let payload = bytes.get(GROUP_HEADER_BYTES..header.length as usize).unwrap_or(&[]);
-    let updates =
+    let Payload { extents, blocks } =
         decode_payload(payload, header.updates, superblock.layout.block_bytes()).unwrap_or_default();
+    let extents = extents.map_or(0, |update| update.records.len() as u64);
+    let patches: u64 = blocks.iter().map(|update| update.patches.len() as u64).sum();
     GroupEntry {
         position: header.position,
         offset,
@@ -139,7 +141,7 @@ fn valid(superblock: &Superblock, header: &GroupHeader, bytes: &[u8], offset: u6
         transactions: header.transactions.into(),
         bytes: header.length.into(),
         padded_bytes: bytes.len() as u64,
-        writes: updates.iter().map(|update| update.patches.len() as u64).sum(),
+        writes: extents + patches,
         updates: header.updates.into(),
         state: GroupState::Valid,
     }

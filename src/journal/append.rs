@@ -7,6 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::carried::CarriedCrc;
 use super::engine::Journal;
+use super::extents::ExtentsMade;
 use super::group::{Group, Scratch, Touch};
 use super::overlay::{BlockId, OverlayBlock};
 use crate::device::Port;
@@ -19,9 +20,11 @@ pub type Bases = FxHashMap<u64, Arc<Vec<u8>>>;
 #[derive(Debug)]
 pub(super) struct Changes {
     /// First LSN of the group that is being made: no other has it.
-    group: u64,
+    pub(super) group: u64,
     /// Blocks that it changed, each once. What it changed of them stands in the overlay.
     pub(super) touched: Vec<BlockId>,
+    /// What it made of extents.
+    pub(super) extents: ExtentsMade,
     /// For encoding it.
     pub(super) scratch: Scratch,
     pub(super) dirty: FxHashSet<BlockId>,
@@ -36,6 +39,7 @@ impl Default for Changes {
         Self {
             group: 0,
             touched: Vec::new(),
+            extents: ExtentsMade::default(),
             scratch: Scratch::default(),
             dirty: FxHashSet::default(),
             round: 1,
@@ -51,32 +55,37 @@ impl Changes {
 
     /// Notes that a group, which ends with this LSN, changed a block; `first`: for the first time.
     fn note(&mut self, id: BlockId, block: &mut OverlayBlock, lsn: u64, first: bool) {
+        self.note_dirty(id, block, lsn);
+        if first {
+            self.touched.push(id);
+        }
+    }
+
+    /// Notes that a group, which ends with this LSN, changed a block, and says how in another way than by an update of it.
+    pub(super) fn note_dirty(&mut self, id: BlockId, block: &mut OverlayBlock, lsn: u64) {
         block.lsn = lsn;
         block.dirty = true;
         if block.dirty_round != self.round {
             block.dirty_round = self.round;
             self.dirty.insert(id);
         }
-        if first {
-            self.touched.push(id);
-        }
     }
 
     /// A block that was there is not there any more. Encoding the group fails for it, and the store stops.
-    fn note_missing(&mut self, id: BlockId) {
+    pub(super) fn note_missing(&mut self, id: BlockId) {
         self.touched.push(id);
     }
 }
 
 /// A run of bits of a metadata block that is set or cleared, the least significant bit of each byte first.
 #[derive(Clone, Copy, Debug)]
-pub struct BitsChange {
+pub(super) struct BitsChange {
     /// The first of them, counted in the block.
-    pub first: u32,
+    pub(super) first: u32,
     /// How many.
-    pub count: u32,
+    pub(super) count: u32,
     /// Whether they are set.
-    pub set: bool,
+    pub(super) set: bool,
 }
 
 /// Takes what the transactions of one group change. Nobody else appends meanwhile, and no snapshot is taken.
@@ -84,15 +93,16 @@ pub struct BitsChange {
 /// Blocks that are changed must be here: metadata blocks in the overlay, those of the caller there or among the bases.
 /// Where one is not, the store stops.
 pub struct Appender<'a> {
-    journal: &'a Journal,
-    changes: &'a mut Changes,
-    last_lsn: u64,
+    pub(super) journal: &'a Journal,
+    pub(super) changes: &'a mut Changes,
+    pub(super) last_lsn: u64,
 }
 
 impl<'a> Appender<'a> {
     pub(super) fn new(journal: &'a Journal, changes: &'a mut Changes, group: &Group) -> Self {
         changes.group = group.first_lsn;
         changes.touched.clear();
+        changes.extents.clear();
         Self { journal, changes, last_lsn: group.last_lsn() }
     }
 
@@ -113,11 +123,6 @@ impl<'a> Appender<'a> {
         self.many_bytes(leaf, std::iter::once((offset, bytes)));
     }
 
-    /// Sets or clears a run of bits of a metadata block, the least significant bit of each byte first.
-    pub fn bits(&mut self, leaf: LeafAddress, first: u32, count: u32, set: bool) {
-        self.many_bits(leaf, std::iter::once(BitsChange { first, count, set }));
-    }
-
     /// Puts bytes into a metadata block, each at its offset, one after the other.
     pub fn many_bytes<'b>(
         &mut self,
@@ -136,18 +141,20 @@ impl<'a> Appender<'a> {
         });
     }
 
-    /// Sets and clears runs of bits of a metadata block, one after the other.
-    pub fn many_bits(&mut self, leaf: LeafAddress, changes: impl ExactSizeIterator<Item = BitsChange>) {
-        self.metadata(leaf, |touch, crc, content| {
+    /// Sets and clears runs of bits of a metadata block, one after the other. What changes is said elsewhere: the group has an
+    /// update of the block for its checksum.
+    pub(super) fn many_bits(
+        &mut self,
+        leaf: LeafAddress,
+        changes: impl ExactSizeIterator<Item = BitsChange>,
+    ) {
+        self.metadata(leaf, |_, crc, content| {
             crc.expect(changes.len());
-            let mut changed = false;
             for BitsChange { first, count, set } in changes {
                 let (start, end) = (first / 8, (first + count).div_ceil(8));
                 crc.change(content, start..end, |content| set_bits(content, first, count, set));
-                touch.marks.add(start, end);
-                changed |= count > 0;
             }
-            changed
+            true
         });
     }
 
@@ -162,6 +169,7 @@ impl<'a> Appender<'a> {
         let changed = self.journal.overlay.change(id, |block| {
             let first = block.touch.begin(changes.group);
             let content = Arc::make_mut(&mut block.content);
+            block.digest = None;
             if change(&mut block.touch, &mut block.crc, content) {
                 changes.note(id, block, lsn, first);
             } else if first {
@@ -224,8 +232,9 @@ impl Drop for Appender<'_> {
     }
 }
 
-fn set_bits(block: &mut [u8], first: u32, count: u32, set: bool) {
-    let end = first + count;
+/// Sets or clears a run of bits. Those that lie outside of the block are left out.
+pub(super) fn set_bits(block: &mut [u8], first: u32, count: u32, set: bool) {
+    let end = first.saturating_add(count);
     let mut bit = first;
     while bit < end {
         let Some(byte) = block.get_mut(bit as usize / 8) else {

@@ -27,6 +27,12 @@ impl CarriedCrc {
         }
     }
 
+    /// The content changes otherwise.
+    #[inline]
+    pub(super) fn forget(&mut self) {
+        self.crc = None;
+    }
+
     /// Has `change` change bytes of `content`, none outside of `range`.
     pub(super) fn change<T>(
         &mut self,

@@ -192,8 +192,8 @@ impl Journal {
             let published_at = self.now();
             self.stages.publish.record_time(published_at.saturating_sub(start));
             let granule = self.layout.ring_granule_bytes();
-            let Changes { touched, scratch, .. } = &mut writer.changes;
-            let encoded = encode(touched, &self.overlay, granule, scratch)?;
+            let Changes { extents, touched, scratch, .. } = &mut writer.changes;
+            let encoded = encode(extents, touched, &self.overlay, granule, scratch)?;
             let spare = group.granules.checked_sub(encoded.bytes.len() / granule as usize);
             self.space
                 .add_permits(spare.ok_or(Error::Internal("a group outgrew the ring space claimed for it"))?);

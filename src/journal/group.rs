@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::extents::ExtentsMade;
 use super::marks::Marks;
 use super::outcome::Teller;
 use super::overlay::{BlockId, Overlay};
@@ -75,8 +76,9 @@ pub(super) struct Scratch {
     ranges: Vec<(u32, u32)>,
 }
 
-/// Encodes what a group changed of the blocks that it touched, each of which is named once.
+/// Encodes what a group made of extents, and what it changed of the blocks that it touched, each of which is named once.
 pub(super) fn encode(
+    extents: &ExtentsMade,
     touched: &[BlockId],
     overlay: &Overlay,
     granule: u32,
@@ -97,6 +99,7 @@ pub(super) fn encode(
     }
     updates.sort_unstable();
     let mut encoder = PayloadEncoder::default();
+    encoder.push_extents(&extents.records, extents.digest);
     for &(kind, address, id) in &*updates {
         let encoded = overlay.change(id, |block| {
             block.touch.marks.take_ranges(ranges);

@@ -32,6 +32,7 @@ mod commit;
 mod data;
 mod drive;
 mod engine;
+mod extents;
 mod group;
 mod maintenance;
 mod marks;
@@ -47,8 +48,9 @@ mod stages;
 mod superblocks;
 mod tree;
 
-pub use append::{Appender, Bases, BitsChange};
+pub use append::{Appender, Bases};
 pub use engine::{Journal, JournalOptions, JournalStats};
+pub use extents::ExtentUpdate;
 pub use maintenance::Maintenance;
 pub use outcome::Ticket;
 pub use overlay::{BlockId, Overlay};

@@ -40,6 +40,8 @@ pub(super) struct OverlayBlock {
     pub(super) prepared: bool,
     /// What the group that is being made has changed of it.
     pub(super) touch: Touch,
+    /// Of page headers: their digest, once it is known.
+    pub(super) digest: Option<u64>,
 }
 
 impl OverlayBlock {
@@ -53,6 +55,7 @@ impl OverlayBlock {
             image_round: 0,
             prepared: false,
             touch: Touch::default(),
+            digest: None,
         }
     }
 }

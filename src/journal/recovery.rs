@@ -30,7 +30,10 @@ use super::superblocks::SuperblockPair;
 use super::tree::ChecksumTree;
 use crate::device::Port;
 use crate::error::{Error, Result, Structure};
-use crate::format::{GroupHeader, Patch, PayloadEncoder, StoreState, UpdateKind, content_checksum};
+use crate::format::{
+    ExtentsEncoder, ExtentsUpdate, FEATURE_EXTENTS, GroupHeader, Patch, Payload, PayloadEncoder, StoreState,
+    UpdateKind, content_checksum,
+};
 
 /// What replay found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,7 +46,7 @@ pub struct ReplayReport {
     pub records: u64,
     /// Transactions in them.
     pub transactions: u64,
-    /// Byte ranges written by them.
+    /// Byte ranges written by them, and what became of extents, each of which is one.
     pub writes: u64,
     /// Bytes of the groups, without padding.
     pub bytes: u64,
@@ -265,6 +268,8 @@ impl Journal {
         let freed = start - superblocks.current().tail_position;
         superblocks
             .publish(&self.port, |superblock| {
+                // Before the first group that has some.
+                superblock.incompatible |= FEATURE_EXTENTS;
                 superblock.epoch = epoch;
                 superblock.state = StoreState::Open;
                 superblock.tail_position = start;
@@ -292,8 +297,15 @@ impl Journal {
         position: u64,
         durable_lsn: u64,
     ) -> Result<GroupHeader> {
+        let Payload { extents, blocks } = decode_group(group.view(), &self.layout)?;
+        let mut encoder = PayloadEncoder::default();
+        if let Some(ExtentsUpdate { records, digest }) = extents {
+            let mut extents = ExtentsEncoder::default();
+            records.iter().for_each(|record| extents.push(record.page, &record.change));
+            encoder.push_extents(&extents, digest);
+        }
         let mut updates = Vec::new();
-        for update in decode_group(group.view(), &self.layout)? {
+        for update in blocks {
             let (kind, id) = match update.kind {
                 UpdateKind::Metadata => (UpdateKind::Metadata, BlockId::Metadata(update.address)),
                 // Earlier images are behind the new tail, so every block of the caller is given whole.
@@ -305,7 +317,6 @@ impl Journal {
             updates.push((kind, update.address, content, patch_ranges(&update.patches)));
         }
         updates.sort_by_key(|&(kind, address, ..)| (kind, address));
-        let mut encoder = PayloadEncoder::default();
         for (kind, address, content, ranges) in &updates {
             encoder.push(*kind, *address, content, ranges, content_checksum(content));
         }

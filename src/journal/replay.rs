@@ -9,9 +9,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
+use super::append::{BitsChange, set_bits};
 use super::batch::{Batch, GroupView};
 use super::engine::Journal;
+use super::extents::for_bits;
 use super::overlay::{BlockId, Overlay};
 use super::recovery::ReplayReport;
 use super::scan::{JournalEnd, ScannedGroup, read_journal};
@@ -19,8 +22,8 @@ use super::tree::ChecksumTree;
 use crate::device::Port;
 use crate::error::{Error, Result, Structure};
 use crate::format::{
-    BlockUpdate, Layout, LeafAddress, Patch, PayloadError, PayloadVisitor, Superblock, UpdateKind,
-    content_checksum, decode_payload, visit_payload,
+    ExtentRecord, Layout, LeafAddress, PAGE_HEADER_BYTES, Patch, Payload, PayloadError, PayloadVisitor,
+    Superblock, UpdateKind, content_checksum, decode_payload, header_digest, headers_digest, visit_payload,
 };
 
 /// Commits are held up at twice the blocks that make a checkpoint due; those that were let through before may add as much
@@ -37,9 +40,40 @@ pub(super) struct ReplayedBlock {
     pub(super) content: Vec<u8>,
     /// Last LSN of the last group that changed it.
     pub(super) lsn: u64,
-    /// What the block must be after that group.
-    checksum: u32,
+    /// What the block must be after that group; what became of extents in it was compared when that group was applied.
+    checksum: Option<u32>,
+    /// Of page headers: their digest, once it is known.
+    digest: Option<u64>,
+    /// Last LSN of the last group that has records of extents in it.
+    extents_lsn: u64,
     group_offset: u64,
+}
+
+impl ReplayedBlock {
+    /// Changes the header of the page with this number, for the group that ends with this LSN. Returns by what the digest of
+    /// all blocks that the group changes differs for it.
+    fn change_header(
+        &mut self,
+        page: u64,
+        offset: u32,
+        lsn: u64,
+        change: impl FnOnce(&mut [u8; PAGE_HEADER_BYTES]),
+    ) -> Option<u64> {
+        let place = offset as usize;
+        let before = self.digest.unwrap_or_else(|| {
+            let first = page - (place / PAGE_HEADER_BYTES) as u64;
+            headers_digest(first, &self.content)
+        });
+        let header = self.content.get_mut(place..)?.first_chunk_mut()?;
+        let old = header_digest(page, header);
+        change(header);
+        let difference = old ^ header_digest(page, header);
+        self.digest = Some(before ^ difference);
+        // A checksum is of before.
+        (self.checksum, self.lsn) = (None, lsn);
+        let is_first = std::mem::replace(&mut self.extents_lsn, lsn) != lsn;
+        Some(if is_first { before ^ difference } else { difference })
+    }
 }
 
 /// Applies groups, one after the other.
@@ -58,6 +92,8 @@ pub(super) struct Replayer<'a> {
     group_offset: u64,
     /// The place of the block that is being changed.
     current: usize,
+    /// The digests of the blocks whose headers this group has changed so far.
+    digest: u64,
 }
 
 impl<'a> Replayer<'a> {
@@ -80,6 +116,7 @@ impl<'a> Replayer<'a> {
             lsn: 0,
             group_offset: 0,
             current: 0,
+            digest: 0,
         }
     }
 
@@ -88,6 +125,7 @@ impl<'a> Replayer<'a> {
         let header = &group.header;
         self.lsn = header.last_lsn();
         self.group_offset = group.offset;
+        self.digest = 0;
         visit_payload(group.payload(), header.updates, self.layout.block_bytes(), self).map_err(|fault| {
             // A group that cannot be decoded is refused for that, wherever in it that shows.
             match (decode_group(group, self.layout), fault) {
@@ -107,7 +145,9 @@ impl<'a> Replayer<'a> {
     /// The blocks, compared with the checksums that the journal gives (rule 11), as of the last group that changes each of
     /// them: what was wrong before and is right after it was put right by that group, or by one in between.
     pub(super) fn finish(self) -> Result<Vec<ReplayedBlock>> {
-        let differs = |block: &&ReplayedBlock| content_checksum(&block.content) != block.checksum;
+        let differs = |block: &&ReplayedBlock| {
+            block.checksum.is_some_and(|checksum| content_checksum(&block.content) != checksum)
+        };
         match self.blocks.iter().filter(differs).min_by_key(|block| (block.lsn, block.id)) {
             None => Ok(self.blocks),
             Some(ReplayedBlock { id, lsn, group_offset, .. }) => Err(Error::corrupt(
@@ -126,6 +166,56 @@ impl<'a> Replayer<'a> {
     fn misfit(&self) -> Fault {
         let (id, lsn) = (self.blocks.get(self.current).map(|block| block.id), self.lsn);
         Fault::Error(self.bad(format!("{id:?} cannot take what the journal has for it after LSN {lsn}")))
+    }
+
+    /// The place of a block.
+    fn place_of(&mut self, kind: UpdateKind, id: BlockId) -> Result<usize> {
+        match self.places.get(&id) {
+            Some(&place) => Ok(place),
+            None => self.take_in(kind, id),
+        }
+    }
+
+    /// What becomes of a header, and of the bits of its pages.
+    fn apply_extent(&mut self, record: &ExtentRecord) -> Result<()> {
+        let &ExtentRecord { page: number, ref change } = record;
+        let (segment, page) = self.layout.page_in_segment(number);
+        let fits = page + change.reach() <= self.layout.pages_per_segment();
+        let segment = u32::try_from(segment).ok().filter(|segment| *segment < self.layout.segment_count());
+        let Some(segment) = segment.filter(|_| fits) else {
+            return Err(self.bad(format!("an extent at page {number} is outside of the segments")));
+        };
+        self.report.writes += 1;
+        let (leaf, offset) = self.layout.header_place(segment, page);
+        let place = self.place_of(UpdateKind::Metadata, BlockId::Metadata(leaf.0))?;
+        if let Some(block) = self.blocks.get_mut(place)
+            && let Some(digest) =
+                block.change_header(number, offset, self.lsn, |header| change.apply_to_header(header))
+        {
+            self.digest ^= digest;
+            block.group_offset = self.group_offset;
+        }
+        let mut parts = SmallVec::<[_; 2]>::new();
+        for_bits(self.layout, segment, page, change, |leaf, bits| parts.push((leaf, bits)));
+        for (leaf, BitsChange { first, count, set }) in parts {
+            let place = self.place_of(UpdateKind::Metadata, BlockId::Metadata(leaf.0))?;
+            if let Some(block) = self.blocks.get_mut(place) {
+                set_bits(&mut block.content, first, count, set);
+                block.lsn = self.lsn;
+                block.group_offset = self.group_offset;
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the blocks whose headers the group has changed with its digest of them (rule 11).
+    fn compare_extents(&self, digest: u64) -> Result<()> {
+        if self.digest == digest {
+            Ok(())
+        } else {
+            Err(self
+                .bad(format!("page headers are not what the journal says they are after LSN {}", self.lsn)))
+        }
     }
 
     /// Takes a block in that no group has changed so far.
@@ -152,7 +242,15 @@ impl<'a> Replayer<'a> {
             }
         };
         let place = self.blocks.len();
-        self.blocks.push(ReplayedBlock { id, content, lsn: 0, checksum: 0, group_offset: 0 });
+        self.blocks.push(ReplayedBlock {
+            id,
+            content,
+            lsn: 0,
+            checksum: None,
+            digest: None,
+            extents_lsn: 0,
+            group_offset: 0,
+        });
         self.places.insert(id, place);
         if self.blocks.len() > self.most_blocks {
             return Err(self.bad("more blocks than a journal is allowed to gather"));
@@ -162,7 +260,7 @@ impl<'a> Replayer<'a> {
 }
 
 /// The updates of a group.
-pub(super) fn decode_group<'g>(group: GroupView<'g>, layout: &Layout) -> Result<Vec<BlockUpdate<'g>>> {
+pub(super) fn decode_group<'g>(group: GroupView<'g>, layout: &Layout) -> Result<Payload<'g>> {
     decode_payload(group.payload(), group.header.updates, layout.block_bytes())
         .map_err(|error| undecodable(group, error))
 }
@@ -186,19 +284,25 @@ impl From<PayloadError> for Fault {
 impl PayloadVisitor<'_> for Replayer<'_> {
     type Error = Fault;
 
+    fn extent(&mut self, record: ExtentRecord) -> Result<(), Fault> {
+        self.apply_extent(&record).map_err(Fault::Error)
+    }
+
+    fn end_of_extents(&mut self, digest: u64) -> Result<(), Fault> {
+        self.compare_extents(digest).map_err(Fault::Error)
+    }
+
     fn begin(&mut self, kind: UpdateKind, address: u64) -> Result<(), Fault> {
         let id = match kind {
             UpdateKind::Metadata => BlockId::Metadata(address),
             UpdateKind::CallerDelta | UpdateKind::CallerImage => BlockId::Caller(address),
         };
-        self.current = match self.places.get(&id) {
-            Some(&place) => place,
-            None => self.take_in(kind, id).map_err(Fault::Error)?,
-        };
-        if let Some(block) = self.blocks.get_mut(self.current)
-            && kind == UpdateKind::CallerImage
-        {
-            block.content.fill(0);
+        self.current = self.place_of(kind, id).map_err(Fault::Error)?;
+        if let Some(block) = self.blocks.get_mut(self.current) {
+            block.digest = None;
+            if kind == UpdateKind::CallerImage {
+                block.content.fill(0);
+            }
         }
         Ok(())
     }
@@ -211,7 +315,7 @@ impl PayloadVisitor<'_> for Replayer<'_> {
 
     fn end(&mut self, checksum_after: u32) -> Result<(), Fault> {
         if let Some(block) = self.blocks.get_mut(self.current) {
-            block.checksum = checksum_after;
+            block.checksum = Some(checksum_after);
             block.lsn = self.lsn;
             block.group_offset = self.group_offset;
         }

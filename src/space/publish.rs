@@ -9,14 +9,14 @@ use super::counters::Held;
 use super::place::{Allocation, Place, Release, Reservation, Resize};
 use super::segment::{Content, order_of_run};
 use super::table::Space;
-use crate::format::{AllocatorState, LeafAddress, PageHeader, Role, SegmentRecord};
+use crate::format::{AllocatorState, ExtentChange, LeafAddress, PageHeader, Role, SegmentRecord};
 
 /// Where changes of metadata blocks go.
 pub trait MetadataBlocks {
     /// From now on these bytes stand at this offset of the block.
     fn bytes(&mut self, leaf: LeafAddress, offset: u32, bytes: &[u8]);
-    /// A run of bits is set or cleared, the least significant bit of each byte first.
-    fn bits(&mut self, leaf: LeafAddress, first: u32, count: u32, set: bool);
+    /// This becomes of the header of a page of a segment, and of the bits of its pages.
+    fn extent(&mut self, segment: u32, page: u32, change: ExtentChange);
 }
 
 /// What a transaction changes in the caller's space.
@@ -56,7 +56,7 @@ struct ChangedRecord {
 /// One call of [`Space::publish`].
 pub(super) struct Publishing<'a> {
     batch: &'a mut Batch,
-    blocks: &'a mut dyn MetadataBlocks,
+    pub(super) blocks: &'a mut dyn MetadataBlocks,
     pub(super) out: Published,
     pub(super) regions: BTreeMap<(u32, u32), TouchedRegion>,
 }
@@ -210,11 +210,11 @@ impl Space {
             Place::Run { segment, page, pages, .. } => {
                 header.pages = pages;
                 let slack = slack_u32(header.slack_bytes(len, page_bytes));
-                self.publish_pages(segment, page, pages, generation, work, |record| {
+                self.publish_pages(segment, pages, generation, work, |record| {
                     record.extents += 1;
                     record.slack_bytes += slack;
                 });
-                self.push_header(segment, page, &header, work);
+                work.blocks.extent(segment, page, ExtentChange::Begin { header });
             }
             Place::Item { segment, region, index, class, .. } => {
                 let slack = class.slack_for(allocation.asked);
@@ -235,7 +235,7 @@ impl Space {
                 for number in segment..segment + segments {
                     self.hold_pages(number, pages, 0);
                 }
-                self.push_header(segment, 0, &header, work);
+                work.blocks.extent(segment, 0, ExtentChange::Begin { header });
                 if tail_pages > 0 {
                     let tail = PageHeader {
                         owner: segment.into(),
@@ -244,8 +244,8 @@ impl Space {
                         pages: tail_pages,
                         slack: 0,
                     };
-                    self.publish_pages(segment + segments, 0, tail_pages, generation, work, |_| {});
-                    self.push_header(segment + segments, 0, &tail, work);
+                    self.publish_pages(segment + segments, tail_pages, generation, work, |_| {});
+                    work.blocks.extent(segment + segments, 0, ExtentChange::Begin { header: tail });
                 }
             }
         }
@@ -255,7 +255,6 @@ impl Space {
     fn publish_pages(
         &mut self,
         number: u32,
-        page: u32,
         pages: u32,
         generation: u32,
         work: &mut Publishing<'_>,
@@ -276,7 +275,6 @@ impl Space {
             record.generation = record.generation.max(generation);
             more(record);
         });
-        self.push_bits(number, page, pages, true, work);
     }
 
     /// What pages of an extent count for beside items: nothing but in segments of role `slab`.
@@ -306,7 +304,6 @@ impl Space {
             more(record);
         });
         work.batch.note_freed(number, pages);
-        self.push_bits(number, page, pages, false, work);
         let bytes = u64::from(pages) * u64::from(self.layout().page_bytes());
         self.counters.count_held(Held::default(), Held { reserved: 0, pending: bytes });
         if let Some(segment) = self.segment_mut(number) {
@@ -316,7 +313,6 @@ impl Space {
     }
 
     fn publish_release(&mut self, release: &Release, work: &mut Publishing<'_>) {
-        let freed = PageHeader { generation: release.generation, ..PageHeader::default() };
         let slack = slack_u32(release.slack_bytes);
         match release.place {
             Place::Run { segment, page, pages, .. } => {
@@ -324,7 +320,7 @@ impl Space {
                     record.extents = record.extents.saturating_sub(1);
                     record.slack_bytes = record.slack_bytes.saturating_sub(slack);
                 });
-                self.push_header(segment, page, &freed, work);
+                work.blocks.extent(segment, page, ExtentChange::End { pages });
             }
             Place::Item { segment, region, index, .. } => {
                 self.publish_item(segment, region, index, None, work);
@@ -333,12 +329,12 @@ impl Space {
                 self.change_record(segment, work, |record| {
                     *record = SegmentRecord { generation: record.generation, ..SegmentRecord::default() };
                 });
-                self.push_header(segment, 0, &freed, work);
+                work.blocks.extent(segment, 0, ExtentChange::End { pages: 0 });
                 let bytes = u64::from(segments) * self.layout().segment_bytes();
                 self.counters.count_held(Held::default(), Held { reserved: 0, pending: bytes });
                 if tail_pages > 0 {
                     self.release_pages(segment + segments, 0, tail_pages, work, |_| {});
-                    self.push_header(segment + segments, 0, &freed, work);
+                    work.blocks.extent(segment + segments, 0, ExtentChange::End { pages: tail_pages });
                 }
             }
         }
@@ -355,42 +351,14 @@ impl Space {
         let before = slack_u32(resize.header.slack_bytes(len(resize.old_pages), page_bytes));
         let after = slack_u32(header.slack_bytes(len(resize.new_pages), page_bytes));
         if pages > 0 && resize.grows() {
-            self.publish_pages(number, page, pages, header.generation, work, |_| {});
+            self.publish_pages(number, pages, header.generation, work, |_| {});
         } else if pages > 0 {
             self.release_pages(number, page, pages, work, |_| {});
         }
         self.change_record(number, work, |record| {
             record.slack_bytes = (record.slack_bytes + after).saturating_sub(before);
         });
-        self.push_header(number, resize.page, &header, work);
-    }
-
-    pub(super) fn push_bits(
-        &self,
-        segment: u32,
-        page: u32,
-        pages: u32,
-        set: bool,
-        work: &mut Publishing<'_>,
-    ) {
-        let per_block = self.layout().pages_per_bitmap_block();
-        let mut first = page;
-        while first < page + pages {
-            let count = (per_block - first % per_block).min(page + pages - first);
-            let leaf = self.layout().bitmap_leaf(segment, u64::from(first / per_block));
-            work.blocks.bits(leaf, first % per_block, count, set);
-            first += count;
-        }
-    }
-
-    pub(super) fn push_header(
-        &self,
-        segment: u32,
-        page: u32,
-        header: &PageHeader,
-        work: &mut Publishing<'_>,
-    ) {
-        let (leaf, offset) = self.layout().header_place(segment, page);
-        work.blocks.bytes(leaf, offset, &header.encode());
+        let change = ExtentChange::Replace { was_pages: resize.old_pages, header };
+        work.blocks.extent(number, resize.page, change);
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::publish::{Publishing, TouchedRegion, slack_u32};
 use super::segment::Content;
 use super::table::Space;
-use crate::format::{HeaderKind, PageHeader, Role};
+use crate::format::{ExtentChange, HeaderKind, PageHeader, Role};
 
 impl Space {
     /// An item comes into use, with slack and owner, or is freed. What follows for its region comes last.
@@ -92,25 +92,24 @@ impl Space {
                     record.capacity_bytes += capacity;
                     record.generation = record.generation.max(generation);
                 });
-                self.push_bits(number, page, region_pages, true, work);
             }
             (true, false) => {
                 self.change_record(number, work, |record| {
                     record.used_pages = record.used_pages.saturating_sub(region_pages);
                     record.capacity_bytes = record.capacity_bytes.saturating_sub(capacity);
                 });
-                self.push_bits(number, page, region_pages, false, work);
             }
             _ => {}
         }
         self.change_record(number, work, |record| record.open_classes = open_classes);
-        let header = if is_on_disk {
-            PageHeader { owner, generation, kind: HeaderKind::Region, pages: region_pages, slack: 0 }
-        } else {
-            PageHeader { generation, ..PageHeader::default() }
+        let header =
+            PageHeader { owner, generation, kind: HeaderKind::Region, pages: region_pages, slack: 0 };
+        let change = match (touched.was_on_disk, is_on_disk) {
+            (false, true) => ExtentChange::Begin { header },
+            (true, true) => ExtentChange::Replace { was_pages: region_pages, header },
+            (true, false) => ExtentChange::End { pages: region_pages },
+            (false, false) => return,
         };
-        if touched.was_on_disk || is_on_disk {
-            self.push_header(number, page, &header, work);
-        }
+        work.blocks.extent(number, page, change);
     }
 }

@@ -1,6 +1,7 @@
 //! Reading the payload of a group, from bytes that nobody vouches for.
 
 use super::super::read_varint;
+use super::extents::{self, ExtentRecord, ExtentsUpdate};
 use super::{BlockUpdate, GROUP_HEADER_BYTES, KIND_BITS, Patch, UpdateKind};
 
 /// Why a payload with a good checksum cannot be used.
@@ -17,7 +18,19 @@ pub trait PayloadVisitor<'a> {
     /// What stops the visit.
     type Error: From<PayloadError>;
 
-    /// An update begins. Addresses are for the visitor to check.
+    /// What becomes of an extent. Pages are for the visitor to check.
+    ///
+    /// # Errors
+    /// What the visitor cannot use.
+    fn extent(&mut self, record: ExtentRecord) -> Result<(), Self::Error>;
+
+    /// That were all extents: this is the digest of the blocks of their headers after the group.
+    ///
+    /// # Errors
+    /// What the visitor cannot use.
+    fn end_of_extents(&mut self, digest: u64) -> Result<(), Self::Error>;
+
+    /// An update of a block begins. Addresses are for the visitor to check.
     ///
     /// # Errors
     /// What the visitor cannot use.
@@ -53,7 +66,7 @@ pub fn visit_payload<'a, V: PayloadVisitor<'a>>(
         V::Error::from(PayloadError { offset: GROUP_HEADER_BYTES + payload.len() - input.len(), reason })
     };
     let number = |input: &mut &'a [u8]| read_varint(input).ok_or_else(|| at(input, "bad number"));
-    for _ in 0..updates {
+    for update in 0..updates {
         let tag = number(&mut input)?;
         if tag >> KIND_BITS != 0 {
             return Err(at(input, "unknown device"));
@@ -62,6 +75,12 @@ pub fn visit_payload<'a, V: PayloadVisitor<'a>>(
             0 => UpdateKind::Metadata,
             1 => UpdateKind::CallerDelta,
             2 => UpdateKind::CallerImage,
+            extents::KIND if update == 0 => {
+                let digest = extents::read(&mut input, |record| visitor.extent(record), at)?;
+                visitor.end_of_extents(digest)?;
+                continue;
+            }
+            extents::KIND => return Err(at(input, "updates out of order")),
             _ => return Err(at(input, "unknown kind of update")),
         };
         let delta = number(&mut input)?;
@@ -117,42 +136,57 @@ pub fn visit_payload<'a, V: PayloadVisitor<'a>>(
     Ok(())
 }
 
+/// All updates of a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Payload<'a> {
+    /// What becomes of extents. It comes first.
+    pub extents: Option<ExtentsUpdate>,
+    /// Changes of blocks, in order of kind and address.
+    pub blocks: Vec<BlockUpdate<'a>>,
+}
+
 /// Decodes the payload of a group (its bytes behind the header, without padding).
 ///
-/// Every patch is inside a block of `block_bytes`; addresses are for the caller to check.
+/// Every patch is inside a block of `block_bytes`; addresses and pages are for the caller to check.
 ///
 /// # Errors
 /// A payload that is not well-formed.
-pub fn decode_payload(
-    payload: &[u8],
-    updates: u32,
-    block_bytes: u32,
-) -> Result<Vec<BlockUpdate<'_>>, PayloadError> {
-    let mut decoded = Decoded::default();
+pub fn decode_payload(payload: &[u8], updates: u32, block_bytes: u32) -> Result<Payload<'_>, PayloadError> {
+    let mut decoded = Payload::default();
     visit_payload(payload, updates, block_bytes, &mut decoded)?;
-    Ok(decoded.0)
+    Ok(decoded)
 }
 
-#[derive(Default)]
-struct Decoded<'a>(Vec<BlockUpdate<'a>>);
-
-impl<'a> PayloadVisitor<'a> for Decoded<'a> {
+impl<'a> PayloadVisitor<'a> for Payload<'a> {
     type Error = PayloadError;
 
+    fn extent(&mut self, record: ExtentRecord) -> Result<(), PayloadError> {
+        let update = self.extents.get_or_insert_with(|| ExtentsUpdate { records: Vec::new(), digest: 0 });
+        update.records.push(record);
+        Ok(())
+    }
+
+    fn end_of_extents(&mut self, digest: u64) -> Result<(), PayloadError> {
+        if let Some(update) = &mut self.extents {
+            update.digest = digest;
+        }
+        Ok(())
+    }
+
     fn begin(&mut self, kind: UpdateKind, address: u64) -> Result<(), PayloadError> {
-        self.0.push(BlockUpdate { kind, address, patches: Vec::new(), checksum_after: 0 });
+        self.blocks.push(BlockUpdate { kind, address, patches: Vec::new(), checksum_after: 0 });
         Ok(())
     }
 
     fn patch(&mut self, patch: Patch<'a>) -> Result<(), PayloadError> {
-        if let Some(update) = self.0.last_mut() {
+        if let Some(update) = self.blocks.last_mut() {
             update.patches.push(patch);
         }
         Ok(())
     }
 
     fn end(&mut self, checksum_after: u32) -> Result<(), PayloadError> {
-        if let Some(update) = self.0.last_mut() {
+        if let Some(update) = self.blocks.last_mut() {
             update.checksum_after = checksum_after;
         }
         Ok(())

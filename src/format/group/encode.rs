@@ -1,6 +1,7 @@
 //! Writing the payload of a group.
 
 use super::super::{is_zero, write_varint};
+use super::extents::ExtentsEncoder;
 use super::{GROUP_HEADER_BYTES, MIN_FILL, Patch, UpdateKind};
 
 /// A run of zeros of this length ends a patch of an image.
@@ -8,7 +9,7 @@ const MIN_ZERO_GAP: usize = 8;
 /// A byte that is repeated so often gets a patch of its own: three bytes, and a second patch behind it takes up to four more.
 const MIN_SPLIT: usize = 7;
 
-/// Writes the payload of a group. Updates must come in order of kind and address.
+/// Writes the payload of a group. Updates must come in order: extents, then blocks by kind and address.
 #[derive(Debug)]
 pub struct PayloadEncoder {
     bytes: Vec<u8>,
@@ -36,7 +37,21 @@ impl PayloadEncoder {
         1 + 10 + 3 + 4 + patches * 6 + changed
     }
 
-    /// Adds an update. `ranges` are sorted, disjoint and inside `block`.
+    /// The most bytes that what becomes of extents can take, beside its records.
+    pub const EXTENTS_BOUND: usize = 1 + 10 + 8;
+    /// The most bytes that a record can take.
+    pub const EXTENT_BOUND: usize = 10 + 4 + 3 + 2 + 5 + 10;
+
+    /// Adds what becomes of extents, if anything does. The digest is that of the blocks of their headers after the group.
+    pub fn push_extents(&mut self, extents: &ExtentsEncoder, digest: u64) {
+        debug_assert!(self.is_empty(), "extents come first");
+        if !extents.is_empty() {
+            self.updates = self.updates.saturating_add(1);
+            extents.write(&mut self.bytes, digest);
+        }
+    }
+
+    /// Adds an update of a block. `ranges` are sorted, disjoint and inside `block`.
     pub fn push(
         &mut self,
         kind: UpdateKind,

@@ -35,7 +35,7 @@ fn round_trip() {
     assert_eq!(peeked, header);
     assert!(peeked.verify(&STORE, &bytes));
     let payload = &bytes[GROUP_HEADER_BYTES..header.length as usize];
-    let updates = decode_payload(payload, header.updates, 4096).unwrap();
+    let updates = decode_payload(payload, header.updates, 4096).unwrap().blocks;
     assert_eq!(updates.len(), 3);
     assert_eq!((updates[1].address, updates[1].checksum_after), (700, 0xbbbb));
     let mut image = vec![0; 4096];
@@ -95,7 +95,7 @@ quickcheck! {
         let (bytes, length, updates) = encoder.finish(512);
         let decoded = decode_payload(&bytes[GROUP_HEADER_BYTES..length as usize], updates, 4096).unwrap();
         let mut image = vec![0; 4096];
-        fits && decoded[0].patches.iter().all(|patch| patch.apply(&mut image)) && image == block
+        fits && decoded.blocks[0].patches.iter().all(|patch| patch.apply(&mut image)) && image == block
     }
 
     /// Long runs in changed bytes, anywhere: what is decoded is what was there, and it takes no more than the bytes do.
@@ -112,7 +112,7 @@ quickcheck! {
         let (bytes, length, updates) = encoder.finish(512);
         let decoded = decode_payload(&bytes[GROUP_HEADER_BYTES..length as usize], updates, 4096).unwrap();
         let mut target = vec![0x55; 4096];
-        fits && decoded[0].patches.iter().all(|patch| patch.apply(&mut target)) && target == block
+        fits && decoded.blocks[0].patches.iter().all(|patch| patch.apply(&mut target)) && target == block
     }
 
     fn arbitrary_payloads_never_panic(payload: Vec<u8>, updates: u8) -> bool {

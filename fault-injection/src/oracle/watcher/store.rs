@@ -65,7 +65,9 @@ impl Group {
 
     fn updates(&self, block_bytes: u32) -> Option<Vec<BlockUpdate<'_>>> {
         let length = usize::try_from(self.header.length).ok()?;
-        decode_payload(self.bytes.get(GROUP_HEADER_BYTES..length)?, self.header.updates, block_bytes).ok()
+        decode_payload(self.bytes.get(GROUP_HEADER_BYTES..length)?, self.header.updates, block_bytes)
+            .ok()
+            .map(|payload| payload.blocks)
     }
 }
 
