@@ -17,8 +17,12 @@ use super::facts::{self, Kind};
 use super::transfer::write_full;
 use crate::device::aligned::AlignedBuf;
 
-/// How often each way is tried.
-const TRIES: usize = 16;
+/// So many groups in a row go one way, then as many the other. After a change the first ones meet what the other way left in
+/// the cache, and do not count.
+const ROW: usize = 8;
+const WARM: usize = 2;
+/// Rows that are tried, of both ways.
+const ROWS: usize = 6;
 /// Only groups of up to so many bytes are compared.
 const SHORT_BYTES: usize = 16 << 10;
 /// The largest folio, with pages of 4 KiB. With larger ones it is larger by the square of that.
@@ -46,8 +50,10 @@ pub(super) struct JournalWay {
 struct Trial {
     /// Holds what direct I/O wants at an aligned address.
     bounce: AlignedBuf,
-    /// Who is tried, and since when.
-    began: Option<(Way, Instant)>,
+    /// Groups that were written to find out.
+    tried: usize,
+    /// Since when the last of them is under way.
+    began: Option<Instant>,
     past: Vec<Duration>,
     through: Vec<Duration>,
     chosen: Option<Way>,
@@ -63,14 +69,7 @@ impl JournalWay {
         let direct = facts::open_again(file).ok()?;
         facts::make_direct(&direct).ok()?;
         let align = usize::try_from(facts::direct_alignment(&direct, kind).ok()?).ok()?;
-        let trial = Trial {
-            bounce: AlignedBuf::zeroed(0, align),
-            began: None,
-            past: Vec::new(),
-            through: Vec::new(),
-            chosen: None,
-        };
-        Some(Self { direct, inside, align, trial: Mutex::new(trial) })
+        Some(Self { direct, inside, align, trial: Mutex::new(Trial::new(align)) })
     }
 
     /// Writes past the cache, if that is the way; `false` if nothing was written and it goes through the cache.
@@ -86,9 +85,8 @@ impl JournalWay {
             Some(way) => way,
             None if data.len() > SHORT_BYTES => return Ok(false),
             None => {
-                let way = if trial.past.len() <= trial.through.len() { Way::Past } else { Way::Through };
-                trial.began = Some((way, Instant::now()));
-                way
+                trial.began = Some(Instant::now());
+                trial.way()
             }
         };
         if way == Way::Through {
@@ -109,8 +107,8 @@ impl JournalWay {
     /// What was written last is durable.
     pub(super) fn flushed(&self) {
         let mut trial = self.trial();
-        if let Some((way, began)) = trial.began.take() {
-            trial.note(way, began.elapsed());
+        if let Some(began) = trial.began.take() {
+            trial.note(began.elapsed());
         }
     }
 
@@ -121,6 +119,22 @@ impl JournalWay {
 }
 
 impl Trial {
+    fn new(align: usize) -> Self {
+        Self {
+            bounce: AlignedBuf::zeroed(0, align),
+            tried: 0,
+            began: None,
+            past: Vec::new(),
+            through: Vec::new(),
+            chosen: None,
+        }
+    }
+
+    /// Whose turn it is.
+    fn way(&self) -> Way {
+        if (self.tried / ROW).is_multiple_of(2) { Way::Past } else { Way::Through }
+    }
+
     fn bounced(&mut self, data: &[u8], align: usize) -> &[u8] {
         if self.bounce.len() < data.len() {
             self.bounce = AlignedBuf::zeroed(data.len().next_power_of_two(), align);
@@ -130,12 +144,15 @@ impl Trial {
         bounce
     }
 
-    fn note(&mut self, way: Way, took: Duration) {
-        match way {
-            Way::Past => self.past.push(took),
-            Way::Through => self.through.push(took),
+    fn note(&mut self, took: Duration) {
+        if self.tried % ROW >= WARM {
+            match self.way() {
+                Way::Past => self.past.push(took),
+                Way::Through => self.through.push(took),
+            }
         }
-        if self.past.len().min(self.through.len()) >= TRIES {
+        self.tried += 1;
+        if self.tried >= ROW * ROWS {
             let (past, through) = (median(&mut self.past), median(&mut self.through));
             let way = if past <= through { Way::Past } else { Way::Through };
             tracing::debug!(?way, ?past, ?through, "how groups are written");
@@ -184,24 +201,20 @@ mod tests {
 
     #[test]
     fn ways_are_tried_in_turns_and_the_quicker_one_is_taken() {
-        let mut trial = Trial {
-            bounce: AlignedBuf::zeroed(0, 1),
-            began: None,
-            past: Vec::new(),
-            through: Vec::new(),
-            chosen: None,
-        };
-        for (slow, quick, chosen) in
-            [(Way::Past, Way::Through, Way::Through), (Way::Through, Way::Past, Way::Past)]
-        {
-            (trial.past, trial.through, trial.chosen) = (Vec::new(), Vec::new(), None);
-            for at in 0..TRIES as u64 {
+        for quick in [Way::Past, Way::Through] {
+            let mut trial = Trial::new(1);
+            for at in 0..(ROW * ROWS) as u64 {
                 assert_eq!(trial.chosen, None);
-                // One that took long for another reason does not count.
-                trial.note(slow, Duration::from_micros(100 + at));
-                trial.note(quick, Duration::from_micros(if at == 3 { 100_000 } else { 90 }));
+                // Some take long for another reason: the first after a change, and one in between.
+                let micros = match at {
+                    13 | 21 => 100_000,
+                    at if trial.way() != quick => 100 + at,
+                    at if at % ROW as u64 == 0 => 1000,
+                    _ => 90,
+                };
+                trial.note(Duration::from_micros(micros));
             }
-            assert_eq!(trial.chosen, Some(chosen));
+            assert_eq!(trial.chosen, Some(quick));
         }
     }
 
@@ -211,7 +224,7 @@ mod tests {
         // Where the file system has no way past the cache, there is nothing to test.
         let Some(way) = way else { return };
         let mut past = 0;
-        for group in 0..3 * TRIES {
+        for group in 0..ROW * (ROWS + 1) {
             let offset = (6 << 20) + group as u64 * 8192;
             let data = vec![u8::try_from(group + 1).unwrap(); 8192];
             if way.write(offset, &data).unwrap() {
@@ -225,7 +238,7 @@ mod tests {
             file.as_file().read_exact_at(&mut found, offset).unwrap();
             assert_eq!(found, data);
         }
-        assert!(past >= TRIES, "each way was tried: {past}");
+        assert!(past >= ROW * ROWS / 2, "each way was tried: {past}");
         assert!(way.trial().chosen.is_some());
         // Outside of the ring, across its edge, and where it is not aligned, it goes through the cache.
         way.trial().chosen = Some(Way::Past);
