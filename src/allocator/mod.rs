@@ -21,6 +21,7 @@ mod resize;
 mod space_stats;
 mod stats;
 mod transaction;
+mod turns;
 mod validate;
 
 pub use commit::Committed;

@@ -13,6 +13,7 @@ use write_journal::TransactionWrite;
 
 use super::extent::Extent;
 use super::handle::Core;
+use super::turns::Turns;
 use crate::device::Port;
 use crate::error::{Error, Result};
 use crate::format::{AllocatorState, ExtentChange, Layout, LeafAddress, SEGMENT_RECORD_BYTES};
@@ -89,7 +90,7 @@ impl Intent {
 pub(super) struct Shared {
     layout: Arc<Layout>,
     // Those who commit are not to wait for the cache lines of those who allocate.
-    core: CachePadded<Mutex<Core>>,
+    core: Turns<Core>,
     /// In the order in which they joined. Its lock comes behind that of `core`.
     queue: CachePadded<Mutex<VecDeque<Intent>>>,
     /// The lists of the last group that took effect, empty: for the next one. Only the one who writes groups takes them.
@@ -98,7 +99,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(layout: Arc<Layout>, core: Core) -> Self {
-        Self { layout, core: Mutex::new(core).into(), queue: CachePadded::default(), lists: Mutex::default() }
+        Self { layout, core: Turns::new(core), queue: CachePadded::default(), lists: Mutex::default() }
     }
 
     pub(super) fn core(&self, port: &Port) -> MutexGuard<'_, Core> {
