@@ -28,6 +28,7 @@ use crate::journal::{JournalOptions, ReplayReport};
 pub struct OpenOptions {
     read_only: bool,
     direct_io: bool,
+    cached_journal: bool,
     clock: Arc<dyn Clock>,
     journal: JournalOptions,
     loaded_bytes: usize,
@@ -48,6 +49,7 @@ impl OpenOptions {
         Self {
             read_only: false,
             direct_io: false,
+            cached_journal: false,
             clock: Arc::new(SystemClock::default()),
             journal: JournalOptions::default(),
             loaded_bytes: DEFAULT_LOADED_BYTES,
@@ -63,6 +65,14 @@ impl OpenOptions {
     /// Bypasses the page cache.
     pub fn direct_io(mut self, direct_io: bool) -> Self {
         self.direct_io = direct_io;
+        self
+    }
+
+    /// Has the journal go through the page cache, too, for programs that must not use direct I/O at all. Otherwise groups are
+    /// written past the cache where the system can do that and it turns out to be quicker: each way is tried on the first of
+    /// them.
+    pub fn cached_journal(mut self, cached_journal: bool) -> Self {
+        self.cached_journal = cached_journal;
         self
     }
 
@@ -108,7 +118,10 @@ impl OpenOptions {
     /// [`Error::Locked`](crate::Error::Locked), [`Error::NotFreehold`](crate::Error::NotFreehold),
     /// [`Error::Corrupt`](crate::Error::Corrupt) and the other refusals; I/O errors.
     pub async fn open(&self, path: impl AsRef<Path>) -> Result<(Allocator, ReplayReport)> {
-        let options = FileDeviceOptions::new().read_only(self.read_only).direct_io(self.direct_io);
+        let options = FileDeviceOptions::new()
+            .read_only(self.read_only)
+            .direct_io(self.direct_io)
+            .cached_journal(self.cached_journal);
         let path = path.as_ref().to_owned();
         let device = super::offload::offload(true, move || options.open(path)).await?;
         self.open_device(Arc::new(device)).await

@@ -3,19 +3,23 @@
 mod direct;
 mod facts;
 mod holes;
+mod journal_way;
 #[cfg(test)]
 mod tests;
 pub(super) mod transfer;
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use self::direct::WriteGate;
 use self::facts::Kind;
+use self::journal_way::JournalWay;
 use super::lock::{Access, LockedFile, in_path, open_existing};
 use super::{Device, DeviceGeometry, Purpose};
 use crate::error::{Error, IoOperation, Result};
@@ -33,6 +37,7 @@ use crate::error::{Error, IoOperation, Result};
 pub struct FileDeviceOptions {
     read_only: bool,
     direct_io: bool,
+    cached_journal: bool,
     create_len: Option<u64>,
     sector_bytes: Option<u32>,
 }
@@ -52,6 +57,13 @@ impl FileDeviceOptions {
     /// Whether to bypass the page cache (`O_DIRECT`). Opening fails where the system refuses that.
     pub fn direct_io(mut self, direct_io: bool) -> Self {
         self.direct_io = direct_io;
+        self
+    }
+
+    /// Whether groups of the journal always go through the page cache, as everything else does without
+    /// [`direct_io`](Self::direct_io). Otherwise they are written past it where that is possible and turns out to be quicker.
+    pub fn cached_journal(mut self, cached_journal: bool) -> Self {
+        self.cached_journal = cached_journal;
         self
     }
 
@@ -112,6 +124,8 @@ impl FileDeviceOptions {
             read_only: self.read_only,
             direct: self.direct_io,
             gate: WriteGate::default(),
+            cached_journal: self.cached_journal,
+            journal: OnceLock::new(),
         })
     }
 
@@ -161,6 +175,9 @@ pub struct FileDevice {
     read_only: bool,
     direct: bool,
     gate: WriteGate,
+    cached_journal: bool,
+    /// How the journal is written, once its place is known.
+    journal: OnceLock<Option<JournalWay>>,
 }
 
 impl FileDevice {
@@ -185,6 +202,10 @@ impl FileDevice {
     /// The alignment of transfers, in bytes.
     fn align(&self) -> usize {
         if self.direct { usize::try_from(self.geometry.sector_bytes).unwrap_or(1) } else { 1 }
+    }
+
+    fn journal_way(&self) -> Option<&JournalWay> {
+        self.journal.get().and_then(Option::as_ref)
     }
 
     fn contains(&self, offset: u64, len: u64) -> bool {
@@ -233,8 +254,14 @@ impl Device for FileDevice {
         direct::read(&*self.file, self.align(), offset, buf)
     }
 
-    fn write_at(&self, offset: u64, data: &[u8], _purpose: Purpose) -> io::Result<()> {
+    fn write_at(&self, offset: u64, data: &[u8], purpose: Purpose) -> io::Result<()> {
         self.check_change(offset, data.len() as u64)?;
+        if purpose == Purpose::Journal
+            && let Some(way) = self.journal_way()
+            && way.write(offset, data)?
+        {
+            return Ok(());
+        }
         direct::write(&*self.file, &self.gate, self.align(), offset, data)
     }
 
@@ -244,7 +271,17 @@ impl Device for FileDevice {
         if self.read_only {
             return Ok(());
         }
-        Ok(rustix::fs::fdatasync(&*self.file)?)
+        rustix::fs::fdatasync(&*self.file)?;
+        if let Some(way) = self.journal_way() {
+            way.flushed();
+        }
+        Ok(())
+    }
+
+    fn dedicate_to_journal(&self, ring: Range<u64>) {
+        if !self.read_only && !self.direct && !self.cached_journal {
+            self.journal.get_or_init(|| JournalWay::new(&self.file, self.kind, ring));
+        }
     }
 
     /// Punches a hole into a regular file, where the file system can; a later write there may lack space again.

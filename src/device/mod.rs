@@ -26,6 +26,7 @@ pub use seekable::{ErrorLatch, SeekableDevice, read_through, write_through};
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 
 /// What a device is made of. All sizes are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +84,10 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
 
     /// Makes sure that later writes to the range cannot fail for want of space. Contents are kept.
     fn preallocate(&self, offset: u64, len: u64) -> io::Result<()>;
+
+    /// From now on nothing is written in this range but groups of the journal ([`Purpose::Journal`]), one at a time, each made
+    /// durable before the next; nobody reads them. A device that has a quicker way for that may take it.
+    fn dedicate_to_journal(&self, _ring: Range<u64>) {}
 
     /// Whether calls may wait for hardware. The engine moves such calls off the asynchronous tasks; calls of a device
     /// in memory run where they are made, without threads or timers.

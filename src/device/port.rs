@@ -69,6 +69,11 @@ impl Port {
         self.read_only
     }
 
+    /// Tells the device where the journal lies, of which nothing is read any more.
+    pub fn dedicate_to_journal(&self, ring: std::ops::Range<u64>) {
+        self.device.dedicate_to_journal(ring);
+    }
+
     fn check_writable(&self) -> Result<()> {
         self.check_poison()?;
         if self.read_only { Err(Error::ReadOnly) } else { Ok(()) }

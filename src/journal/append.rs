@@ -141,19 +141,15 @@ impl<'a> Appender<'a> {
         });
     }
 
-    /// Sets and clears runs of bits of a metadata block, one after the other. What changes is said elsewhere: the group has an
-    /// update of the block for its checksum.
-    pub(super) fn many_bits(
-        &mut self,
-        leaf: LeafAddress,
-        changes: impl ExactSizeIterator<Item = BitsChange>,
-    ) {
+    /// Sets or clears a run of bits of a metadata block, one of so many changes, perhaps all of this block. What changes is said
+    /// elsewhere: the group has an update of the block for its checksum.
+    pub(super) fn bits(&mut self, leaf: LeafAddress, change: BitsChange, changes: usize) {
+        let BitsChange { first, count, set } = change;
         self.metadata(leaf, |_, crc, content| {
-            crc.expect(changes.len());
-            for BitsChange { first, count, set } in changes {
-                let (start, end) = (first / 8, (first + count).div_ceil(8));
-                crc.change(content, start..end, |content| set_bits(content, first, count, set));
-            }
+            crc.expect(changes);
+            crc.change(content, first / 8..(first + count).div_ceil(8), |content| {
+                set_bits(content, first, count, set);
+            });
             true
         });
     }

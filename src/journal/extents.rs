@@ -23,14 +23,12 @@ pub(super) struct ExtentsMade {
     pub(super) records: ExtentsEncoder,
     /// The digests of the blocks whose headers changed, as they are now.
     pub(super) digest: u64,
-    bits: Vec<(LeafAddress, BitsChange)>,
 }
 
 impl ExtentsMade {
     pub(super) fn clear(&mut self) {
         self.records.clear();
         self.digest = 0;
-        self.bits.clear();
     }
 }
 
@@ -59,21 +57,12 @@ impl Appender<'_> {
     /// Changes headers, and the bits of their pages.
     pub fn extents(&mut self, updates: &[ExtentUpdate]) {
         let journal = self.journal;
-        let mut bits = std::mem::take(&mut self.changes.extents.bits);
         for &ExtentUpdate { segment, page, ref change } in updates {
             self.header(segment, page, change);
-            for_bits(&journal.layout, segment, page, change, |leaf, change| bits.push((leaf, change)));
+            for_bits(&journal.layout, segment, page, change, |leaf, change| {
+                self.bits(leaf, change, updates.len());
+            });
         }
-        if !bits.is_sorted_by_key(|(leaf, _)| *leaf) {
-            bits.sort_by_key(|(leaf, _)| *leaf);
-        }
-        for changes in bits.chunk_by(|(leaf, _), (next, _)| leaf == next) {
-            if let Some((leaf, _)) = changes.first() {
-                self.many_bits(*leaf, changes.iter().map(|(_, change)| *change));
-            }
-        }
-        bits.clear();
-        self.changes.extents.bits = bits;
     }
 
     fn header(&mut self, segment: u32, page: u32, change: &ExtentChange) {

@@ -111,6 +111,8 @@ impl Journal {
         let inspected = inspect(&journal)?;
         if replay == Replay::InPlace {
             journal.replay_in_place(&mut superblocks, end, last.as_ref(), &snapshot)?;
+            let ring = journal.layout.ring_offset();
+            journal.port.dedicate_to_journal(ring..ring + journal.layout.ring_bytes());
         }
         *journal.lock(&journal.checkpointing) = superblocks;
         Ok((Arc::new(journal), report, inspected))

@@ -2,6 +2,7 @@
 
 use std::fs::{File, FileType};
 use std::io::{self, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use rustix::fs::{AtFlags, OFlags, StatxFlags};
@@ -83,7 +84,7 @@ pub(super) fn geometry(
 }
 
 /// The alignment in bytes that direct I/O needs for offsets, lengths and addresses alike.
-fn direct_alignment(file: &File, kind: Kind) -> io::Result<u32> {
+pub(super) fn direct_alignment(file: &File, kind: Kind) -> io::Result<u32> {
     let answer = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN);
     match answer {
         Ok(found) if StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::DIOALIGN) => {
@@ -97,6 +98,11 @@ fn direct_alignment(file: &File, kind: Kind) -> io::Result<u32> {
         _ if kind == Kind::Regular => Ok(DEFAULT_BLOCK_BYTES),
         _ => Ok(rustix::fs::ioctl_blksszget(file)?),
     }
+}
+
+/// Opens an open file once more, for writing: whatever its path leads to by now.
+pub(super) fn open_again(file: &File) -> io::Result<File> {
+    std::fs::OpenOptions::new().write(true).open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// Switches an open file to direct I/O.

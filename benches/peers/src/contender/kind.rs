@@ -147,7 +147,7 @@ impl Kind {
                 "the same in whole blocks of 4 KiB, with `O_DIRECT` and `O_DSYNC`; no clients, no allocator. Less than \
                  `floor` where the device can write through its cache"
             }
-            Self::Freehold => "default settings: through the page cache, `fdatasync`. What a user gets",
+            Self::Freehold => "default settings: through the page cache, groups of the journal past it where that turns out to be quicker, `fdatasync`. What a user gets",
             Self::FreeholdDirect => {
                 "`direct_io(true)`, else defaults. For devices that nobody else writes to"
             }
