@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use freehold::device::{Device, ManualClock, Port};
 use freehold::format::{
-    BlockReference, GROUP_HEADER_BYTES, GroupHeader, LeafAddress, Superblock, Witness, block_checksum,
+    BlockReference, ExtentRecord, GROUP_HEADER_BYTES, GroupHeader, Layout, LeafAddress, Superblock,
+    UpdateKind, Witness, block_checksum, decode_payload,
 };
 use freehold::journal::{ChecksumTree, JournalScan, Ring, SuperblockPair, scan_journal};
 
@@ -39,6 +40,16 @@ pub(super) fn reseal_superblock(
     disk.poke(address, &block).map_err(|error| error.to_string())
 }
 
+/// Changes the header of a record, if it lies in this block.
+pub(super) fn put_header(layout: &Layout, record: &ExtentRecord, leaf: u64, block: &mut [u8]) {
+    let (segment, page) = layout.page_in_segment(record.page);
+    let place = u32::try_from(segment).ok().map(|segment| layout.header_place(segment, page));
+    let Some((_, offset)) = place.filter(|(address, _)| address.0 == leaf) else { return };
+    if let Some(header) = block.get_mut(offset as usize..).and_then(|rest| rest.first_chunk_mut()) {
+        record.change.apply_to_header(header);
+    }
+}
+
 /// A store that is about to be forged.
 pub(super) struct Forge {
     disk: Arc<CowDisk>,
@@ -62,6 +73,27 @@ impl Forge {
         let Superblock { layout, store_id, root, generation, .. } = &self.superblock;
         let mut tree = ChecksumTree::new(Arc::new(layout.clone()), *store_id, *root, *generation);
         tree.read_leaf(&self.port, LeafAddress(leaf)).unwrap_or_else(|_| vec![0; BLOCK])
+    }
+
+    /// A block of page headers as the journal leaves it.
+    pub(super) fn headers(&self, leaf: u64) -> Vec<u8> {
+        let layout = &self.superblock.layout;
+        let mut block = self.leaf(leaf);
+        for group in &self.scan.groups {
+            let length = usize::try_from(group.header.length).unwrap_or(0);
+            let payload = group.bytes.get(GROUP_HEADER_BYTES..length).unwrap_or_default();
+            let payload =
+                decode_payload(payload, group.header.updates, layout.block_bytes()).unwrap_or_default();
+            for record in payload.extents.iter().flat_map(|update| &update.records) {
+                put_header(layout, record, leaf, &mut block);
+            }
+            let of_block = |kind, address| kind == UpdateKind::Metadata && address == leaf;
+            for update in payload.blocks.iter().filter(|update| of_block(update.kind, update.address)) {
+                // What does not fit is refused by whoever reads it.
+                let _ = update.patches.iter().all(|patch| patch.apply(&mut block));
+            }
+        }
+        block
     }
 
     fn root_block(&self) -> (u64, Vec<u8>) {

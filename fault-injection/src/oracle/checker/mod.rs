@@ -138,7 +138,9 @@ pub fn examine(device: &dyn Device) -> Result<Picture, Flaw> {
     let ring = Ring::read(device, superblock, &layout)?;
     let scan = ring.scan(front.witness()?)?;
     let data_end = layout.usable.end * superblock.page_bytes;
-    let mut replay = Replay { device, layout: &layout, data_end, leaves, caller: BTreeMap::new() };
+    let has_extents = superblock.has_extents();
+    let mut replay =
+        Replay { device, layout: &layout, has_extents, data_end, leaves, caller: BTreeMap::new() };
     for group in &scan.groups {
         replay.apply(ring.payload(group), group.updates, ring.position(group.at))?;
     }

@@ -15,6 +15,7 @@ use freehold::device::Device;
 use self::record::{RECORD, Record, Role};
 use self::regions::Heads;
 use self::segment::Segment;
+pub(super) use self::segment::{HEADER, Header, Kind};
 use self::spans::Span;
 use super::PictureExtent;
 use super::bytes::{hash_words, index, is_zero, part, rest, u32_at};

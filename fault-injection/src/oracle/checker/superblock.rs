@@ -11,6 +11,9 @@ const LEAST_BLOCK: u64 = 4 << 10;
 const LARGEST_BLOCK: u64 = 64 << 10;
 const LEAST_DEVICE: u64 = 256 << 10;
 
+/// The incompatible feature that is known: groups may have updates of extents.
+const EXTENTS: u64 = 1;
+
 /// A reference to a block of the checksum tree, or to a leaf.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reference {
@@ -102,12 +105,17 @@ impl Superblock {
         })
     }
 
+    /// Whether groups may have updates of extents.
+    pub(super) const fn has_extents(&self) -> bool {
+        self.incompatible & EXTENTS != 0
+    }
+
     /// Whether every field may be what it is, on a device of this length.
     fn check(&self, device_len: u64) -> Result<(), Flaw> {
         if self.version != 2 {
             return Err(Flaw::Unsupported { what: "version" });
         }
-        if self.incompatible != 0 {
+        if self.incompatible & !EXTENTS != 0 {
             return Err(Flaw::Unsupported { what: "feature" });
         }
         let within = |value: u64, least: u64, most: u64| (least..=most).contains(&value);

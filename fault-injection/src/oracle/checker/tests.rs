@@ -1,6 +1,7 @@
 //! Pictures of stores that the real allocator made, and pictures that must not be.
 
 mod classes;
+mod extents;
 mod forge;
 mod hostile;
 mod journals;

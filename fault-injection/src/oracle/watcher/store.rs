@@ -1,13 +1,16 @@
 //! What a superblock stands for: its tree of metadata blocks, and the groups behind its tail.
 
+mod extents;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use freehold::format::{
     BlockReference, BlockUpdate, GROUP_HEADER_BYTES, GroupHeader, Layout, MAX_BLOCK_BYTES, MIN_BLOCK_BYTES,
-    SUPERBLOCK_COPIES, Superblock, UpdateKind, block_checksum, content_checksum, decode_payload,
+    Payload, SUPERBLOCK_COPIES, Superblock, UpdateKind, block_checksum, content_checksum, decode_payload,
 };
 
+use self::extents::Extents;
 use super::views::Image;
 
 /// A block that groups change.
@@ -34,7 +37,8 @@ pub(super) struct Group {
     pub(super) header: GroupHeader,
     bytes: Vec<u8>,
     /// What it changes, each once.
-    pub(super) blocks: Vec<Block>,
+    pub(super) blocks: BTreeSet<Block>,
+    extents: Extents,
 }
 
 impl Group {
@@ -43,9 +47,12 @@ impl Group {
         if !header.verify(&superblock.store_id, &bytes) {
             return None;
         }
-        let mut group = Self { header, bytes, blocks: Vec::new() };
-        let blocks = group.updates(superblock.layout.block_bytes())?.iter().map(Block::of).collect();
-        group.blocks = blocks;
+        let mut group = Self { header, bytes, blocks: BTreeSet::new(), extents: Extents::default() };
+        let layout = &superblock.layout;
+        let payload = group.payload(layout)?;
+        let extents = Extents::of(layout, payload.extents.as_ref())?;
+        let blocks = payload.blocks.iter().map(Block::of).chain(extents.blocks()).collect();
+        (group.blocks, group.extents) = (blocks, extents);
         Some(group)
     }
 
@@ -56,18 +63,29 @@ impl Group {
 
     /// Changes a block as the group does.
     pub(super) fn change(&self, superblock: &Superblock, block: Block, content: &mut [u8]) {
-        let updates = self.updates(superblock.layout.block_bytes()).unwrap_or_default();
-        for update in updates.iter().filter(|update| Block::of(update) == block) {
-            // What does not fit is refused where the group is replayed.
-            let _ = update.patches.iter().all(|patch| patch.apply(content));
-        }
+        // What does not fit is refused where the group is replayed.
+        let _ = self.put(&self.updates(&superblock.layout), block, content);
     }
 
-    fn updates(&self, block_bytes: u32) -> Option<Vec<BlockUpdate<'_>>> {
+    /// Changes a block; whether it is then what the group says of it alone.
+    fn put(&self, updates: &[BlockUpdate<'_>], block: Block, content: &mut [u8]) -> bool {
+        self.extents.apply(block, content);
+        let Some(update) = updates.iter().find(|update| Block::of(update) == block) else { return true };
+        if update.kind == UpdateKind::CallerImage {
+            content.fill(0);
+        }
+        let fits = update.patches.iter().all(|patch| patch.apply(content));
+        fits && content_checksum(content) == update.checksum_after
+    }
+
+    fn payload(&self, layout: &Layout) -> Option<Payload<'_>> {
         let length = usize::try_from(self.header.length).ok()?;
-        decode_payload(self.bytes.get(GROUP_HEADER_BYTES..length)?, self.header.updates, block_bytes)
-            .ok()
-            .map(|payload| payload.blocks)
+        let payload = self.bytes.get(GROUP_HEADER_BYTES..length)?;
+        decode_payload(payload, self.header.updates, layout.block_bytes()).ok()
+    }
+
+    fn updates(&self, layout: &Layout) -> Vec<BlockUpdate<'_>> {
+        self.payload(layout).unwrap_or_default().blocks
     }
 }
 
@@ -262,28 +280,25 @@ impl Version {
     ) -> Result<BTreeMap<Block, Vec<u8>>, String> {
         let mut contents = BTreeMap::new();
         for group in &self.groups {
-            if !group.blocks.iter().any(|block| wanted(*block)) {
+            let mut blocks = group.blocks.iter().copied().filter(|block| wanted(*block)).peekable();
+            if blocks.peek().is_none() {
                 continue;
             }
-            for update in group.updates(self.superblock.layout.block_bytes()).unwrap_or_default() {
-                let block = Block::of(&update);
-                if !wanted(block) {
-                    continue;
-                }
+            let lsn = group.header.last_lsn();
+            let updates = group.updates(&self.superblock.layout);
+            for block in blocks {
                 let mut content = match contents.remove(&block) {
                     Some(content) => content,
                     None => self.base(image, block)?,
                 };
-                if update.kind == UpdateKind::CallerImage {
-                    content.fill(0);
-                }
-                let fits = update.patches.iter().all(|patch| patch.apply(&mut content));
-                if !fits || content_checksum(&content) != update.checksum_after {
-                    let lsn = group.header.last_lsn();
+                if !group.put(&updates, block, &mut content) {
                     return Err(format!("{block:?} is not what the journal says it is after LSN {lsn}"));
                 }
                 each(group, block, &content);
                 contents.insert(block, content);
+            }
+            if !group.extents.are_in(&contents) {
+                return Err(format!("headers are not what the journal says they are after LSN {lsn}"));
             }
         }
         Ok(contents)

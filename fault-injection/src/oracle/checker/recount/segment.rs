@@ -6,7 +6,7 @@ use super::super::layout::Layout;
 use super::bitmap::Bitmap;
 use super::record::Record;
 
-const HEADER: usize = 16;
+pub(in super::super) const HEADER: usize = 16;
 /// The bits of a header's shape: the kind, then the length in pages, then the slack.
 const KIND_BITS: u32 = 4;
 const PAGES_BITS: u32 = 19;
@@ -21,7 +21,7 @@ pub(super) struct Segment<'a> {
 
 /// What starts at a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in super::super) enum Kind {
     Buddy,
     Extent,
     Region,
@@ -31,7 +31,7 @@ pub(super) enum Kind {
 
 /// A page header of something that is in use.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Header {
+pub(in super::super) struct Header {
     /// Counted from the start of the segment.
     pub page: usize,
     pub owner: u64,
@@ -43,6 +43,35 @@ pub(super) struct Header {
 }
 
 impl Header {
+    /// Reads what starts at a page, if something does.
+    ///
+    /// # Errors
+    /// What is wrong with the header in itself.
+    pub(in super::super) fn read(page: usize, bytes: &[u8; HEADER]) -> Result<Option<Self>, &'static str> {
+        let (owner, generation, shape) = (u64_at(bytes, 0), u32_at(bytes, 8), u32_at(bytes, 12));
+        let kind = match shape & ((1 << KIND_BITS) - 1) {
+            0 if owner != 0 || shape != 0 => {
+                return Err("nothing starts here, but the header has an owner or a shape");
+            }
+            0 => return Ok(None),
+            1 => Kind::Buddy,
+            2 => Kind::Extent,
+            3 => Kind::Region,
+            4 => Kind::Span,
+            5 => Kind::Tail,
+            _ => return Err("its header is of no known kind"),
+        };
+        if generation == 0 {
+            return Err("something starts here that has no generation");
+        }
+        let pages = (shape >> KIND_BITS & ((1 << PAGES_BITS) - 1)) as usize;
+        let slack = shape >> (KIND_BITS + PAGES_BITS);
+        if slack != 0 && matches!(kind, Kind::Region | Kind::Tail) {
+            return Err("its header has slack, but is of a kind that has none");
+        }
+        Ok(Some(Self { page, owner, generation, kind, pages, slack }))
+    }
+
     /// What was allocated and not asked for, in bytes.
     pub(super) fn slack_bytes(&self, page_bytes: u64) -> u64 {
         let unit = match self.kind {
@@ -119,35 +148,14 @@ impl<'a> Segment<'a> {
     }
 
     fn header(&self, page: usize, bytes: &[u8; HEADER], record: &Record) -> Result<Option<Header>, Flaw> {
-        let flaw = |what| Err(self.page_flaw(page, what));
-        let (owner, generation, shape) = (u64_at(bytes, 0), u32_at(bytes, 8), u32_at(bytes, 12));
+        let flaw = |what| self.page_flaw(page, what);
         if !self.bitmap.usable.contains(&page) {
-            return flaw("it cannot be used, but has a header");
+            return Err(flaw("it cannot be used, but has a header"));
         }
-        if generation > record.generation {
-            return flaw("its generation is above that of its segment");
+        if u32_at(bytes, 8) > record.generation {
+            return Err(flaw("its generation is above that of its segment"));
         }
-        let kind = match shape & ((1 << KIND_BITS) - 1) {
-            0 if owner != 0 || shape != 0 => {
-                return flaw("nothing starts here, but the header has an owner or a shape");
-            }
-            0 => return Ok(None),
-            1 => Kind::Buddy,
-            2 => Kind::Extent,
-            3 => Kind::Region,
-            4 => Kind::Span,
-            5 => Kind::Tail,
-            _ => return flaw("its header is of no known kind"),
-        };
-        if generation == 0 {
-            return flaw("something starts here that has no generation");
-        }
-        let pages = (shape >> KIND_BITS & ((1 << PAGES_BITS) - 1)) as usize;
-        let slack = shape >> (KIND_BITS + PAGES_BITS);
-        if slack != 0 && matches!(kind, Kind::Region | Kind::Tail) {
-            return flaw("its header has slack, but is of a kind that has none");
-        }
-        Ok(Some(Header { page, owner, generation, kind, pages, slack }))
+        Header::read(page, bytes).map_err(flaw)
     }
 }
 

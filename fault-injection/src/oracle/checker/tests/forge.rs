@@ -98,6 +98,11 @@ impl Forge {
         self.slot(1, leaf, self.reference(leaf))
     }
 
+    /// The content of a leaf in place.
+    pub(super) fn leaf(&self, leaf: usize) -> Vec<u8> {
+        self.block(self.leaf_at(leaf)).to_vec()
+    }
+
     /// Changes the root block and seals what is above it.
     pub(super) fn change_root(&mut self, at: usize, bytes: &[u8]) {
         let root = self.root_at();

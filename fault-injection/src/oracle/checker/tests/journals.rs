@@ -166,7 +166,7 @@ fn pieces_behind_a_hole() {
     assert_eq!(piece(whole.last_lsn, whole.durable_lsn).unwrap().torn, None);
 }
 
-fn number(mut value: u64) -> Vec<u8> {
+pub(super) fn number(mut value: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     while value >= 0x80 {
         bytes.push(u8::try_from(value & 0x7f).unwrap() | 0x80);
@@ -177,7 +177,7 @@ fn number(mut value: u64) -> Vec<u8> {
 }
 
 /// An update that puts `data` at `at` of a block that is then `after`.
-fn update(kind: u8, address: u64, at: u64, data: &[u8], after: &[u8]) -> Vec<u8> {
+pub(super) fn update(kind: u8, address: u64, at: u64, data: &[u8], after: &[u8]) -> Vec<u8> {
     let mut bytes = vec![kind];
     bytes.extend(number(address));
     bytes.push(1);

@@ -141,6 +141,32 @@ fn a_checkpoint_that_loses_something() {
 }
 
 #[test]
+fn a_checkpoint_without_one_of_its_leaves() {
+    let (_, events) = worked();
+    let leaves = events.iter().filter(|event| is(Purpose::Metadata)(event)).count();
+    assert!(leaves > 10);
+    for number in 0..leaves {
+        breaks("content", |events| {
+            let write = nth(events, number, is(Purpose::Metadata));
+            events.remove(write);
+            behind(events, write - 1, is(Purpose::Superblock))
+        });
+    }
+}
+
+#[test]
+fn a_group_that_says_what_its_headers_are_not() {
+    for number in 0..2 {
+        breaks("content", |events| {
+            let group = nth(events, number, is(Purpose::Journal));
+            change_digest(&mut events[group]);
+            // Where the tail moves up to a group, or past it.
+            behind(events, group, is(Purpose::Superblock))
+        });
+    }
+}
+
+#[test]
 fn over_a_live_group() {
     // The new copy no longer needs the group, the old one does.
     breaks("ring", |events| {

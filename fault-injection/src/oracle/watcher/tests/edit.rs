@@ -1,6 +1,6 @@
 //! Edits of traces.
 
-use freehold::format::{GROUP_HEADER_BYTES, GroupHeader, Superblock};
+use freehold::format::{GROUP_HEADER_BYTES, GroupHeader, Superblock, decode_payload};
 
 use super::*;
 
@@ -48,6 +48,19 @@ pub(super) fn change_group(event: &mut Event, change: impl FnOnce(&mut GroupHead
         let position = u64::from_le_bytes(*bytes[24..].first_chunk().unwrap());
         let mut header = GroupHeader::peek(&bytes[..GROUP_HEADER_BYTES], position, 32 << 10).unwrap();
         change(&mut header);
+        header.seal(&STORE_ID, bytes);
+    });
+}
+
+/// Another digest of page headers.
+pub(super) fn change_digest(event: &mut Event) {
+    change_write(event, |_, bytes| {
+        let position = u64::from_le_bytes(*bytes[24..].first_chunk().unwrap());
+        let header = GroupHeader::peek(&bytes[..GROUP_HEADER_BYTES], position, 32 << 10).unwrap();
+        let payload = &bytes[GROUP_HEADER_BYTES..usize::try_from(header.length).unwrap()];
+        let digest = decode_payload(payload, header.updates, 4096).unwrap().extents.unwrap().digest;
+        let at = payload.windows(8).position(|bytes| bytes == digest.to_le_bytes()).unwrap();
+        bytes[GROUP_HEADER_BYTES + at] ^= 1;
         header.seal(&STORE_ID, bytes);
     });
 }
