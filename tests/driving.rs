@@ -126,7 +126,8 @@ async fn a_lone_committer_writes_itself_unless_the_device_is_slow() {
     until_written_here(&device, &store).await;
     assert_eq!(written_here(&device, &store, 3).await, [true; 3]);
     device.flush_micros.store(100_000, Ordering::Relaxed);
-    assert_eq!(written_here(&device, &store, 3).await, [true, false, false]);
+    // A device that stalls once is not a slow one.
+    assert_eq!(written_here(&device, &store, 4).await, [true, true, false, false]);
     // It takes some groups until the device is believed to be quick again.
     device.flush_micros.store(150, Ordering::Relaxed);
     until_written_here(&device, &store).await;

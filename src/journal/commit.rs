@@ -248,10 +248,7 @@ impl Journal {
                 if let Some(publisher) = self.publisher.get() {
                     publisher.durable(&self.port, writer.durable_lsn);
                 }
-                match self.helping_runtime() {
-                    Some(runtime) => group.teller.tell_with_help(Ok(()), &runtime),
-                    None => group.teller.tell(Ok(())),
-                }
+                group.teller.tell(Ok(()));
                 let stages = &self.stages;
                 stages.write.record_time(written_at.saturating_sub(sealed_at));
                 stages.flush.record_time(flushed_at.saturating_sub(written_at));

@@ -34,9 +34,6 @@ const YIELDS: u32 = 50;
 /// About what it takes until another thread runs.
 const HOP: Duration = Duration::from_micros(20);
 
-/// What a group may always be found to take, in nanoseconds: from nothing, twice as much is nothing still.
-const LEAST_EXPECTED: u64 = 100_000;
-
 /// The most that is written, or made durable of what was written directly, on a thread that is not for blocking calls.
 /// What is expected goes by groups of the usual size.
 const MOST_IN_LINE_BYTES: u64 = 256 << 10;
@@ -143,12 +140,6 @@ impl Journal {
         may
     }
 
-    /// The runtime that this thread is of, if others of its threads can help.
-    pub(super) fn helping_runtime(&self) -> Option<Handle> {
-        let runtime = if self.port.may_block() { Handle::try_current().ok() } else { None };
-        runtime.filter(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
-    }
-
     /// Takes the duty, if nobody has it and somebody waits.
     fn claim_duty(self: &Arc<Self>) -> Option<Duty> {
         let mut state = self.lock(&self.state);
@@ -189,15 +180,18 @@ impl Journal {
         Duration::from_nanos(self.recent_write.load(Ordering::Relaxed))
     }
 
-    /// Takes one group into account for what is expected of the next. One that took far longer than usual is an exception, and
-    /// counts for twice the usual: a device that has become slow is known as such some twenty groups later.
+    /// Takes one group into account for what is expected of the next. What counts is the middle one of the last three: a device
+    /// that stalls once is not a slow one.
     pub(super) fn note_write(&self, took: Duration) {
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let [before, last] = &self.last_writes;
+        let mut three = [before.load(Ordering::Relaxed), last.load(Ordering::Relaxed), took];
+        before.store(three[1], Ordering::Relaxed);
+        last.store(took, Ordering::Relaxed);
+        three.sort_unstable();
+        let [_, middle, _] = three;
         let recent = self.recent_write.load(Ordering::Relaxed);
-        let next = match recent {
-            u64::MAX => took,
-            _ => recent - recent / 8 + took.min(recent.saturating_mul(2).max(LEAST_EXPECTED)) / 8,
-        };
+        let next = if recent == u64::MAX { took } else { recent - recent / 8 + middle / 8 };
         // Only the one who writes groups comes here.
         self.recent_write.store(next, Ordering::Relaxed);
     }

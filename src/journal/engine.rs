@@ -140,6 +140,8 @@ pub struct Journal {
     pub(super) epoch: AtomicU64,
     /// What a group of late took to be written and durable, in nanoseconds.
     pub(super) recent_write: AtomicU64,
+    /// What each of the last two took.
+    pub(super) last_writes: [AtomicU64; 2],
     /// How long lone committers were expected to block their thread since the last pause, in nanoseconds.
     pub(super) blocked: AtomicU64,
     /// Transactions of the last group.

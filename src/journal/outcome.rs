@@ -5,8 +5,6 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use tokio::runtime::Handle;
-
 use crate::error::{Error, Result};
 
 #[derive(Debug, Default)]
@@ -28,41 +26,10 @@ impl Teller {
 
     /// Tells everyone. Only the first time counts.
     pub(super) fn tell(&self, result: Result<()>) {
-        drop(self.answer(result));
-    }
-
-    /// Tells everyone, from a thread of a runtime that may have others of its own help. Where many are told, each of those wakes its
-    /// part: else it would be woken for the first one only, and again for the next, which takes longer than all the rest.
-    pub(super) fn tell_with_help(&self, result: Result<()>, runtime: &Handle) {
-        let mut waiting = self.answer(result);
-        let helpers = runtime.metrics().num_workers().min(waiting.0.len() / MANY);
-        for left in (1..=helpers).rev().skip(1) {
-            let part = waiting.0.len() / (left + 1);
-            let part = Waiting(waiting.0.split_off(waiting.0.len() - part));
-            // A runtime that shuts down drops it at once, which is as good.
-            drop(runtime.spawn(async move { drop(part) }));
-        }
-    }
-
-    fn answer(&self, result: Result<()>) -> Waiting {
-        let mut waiting = Waiting(Vec::new());
         if self.0.result.set(result).is_ok() {
-            waiting.0 = std::mem::take(&mut *self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner));
+            let wakers = std::mem::take(&mut *self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner));
+            wakers.into_iter().for_each(Waker::wake);
         }
-        waiting
-    }
-}
-
-/// So many are worth the help of another thread.
-const MANY: usize = 16;
-
-/// Those who are to be woken, which happens when this is dropped, wherever that is.
-#[derive(Debug)]
-struct Waiting(Vec<Waker>);
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.drain(..).for_each(Waker::wake);
     }
 }
 
