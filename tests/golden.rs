@@ -12,7 +12,10 @@
     reason = "a test"
 )]
 
-use freehold::device::{ManualClock, MemoryDevice};
+use freehold::device::{ManualClock, MemoryDevice, Port};
+use freehold::format::FEATURE_EXTENTS;
+use freehold::inspect::check;
+use freehold::journal::SuperblockPair;
 use freehold::{AllocRequest, Allocator, Error, Extent, ExtentInfo, FormatOptions, OpenOptions};
 use futures_util::TryStreamExt;
 use std::path::PathBuf;
@@ -112,5 +115,53 @@ async fn the_same_steps_give_the_same_bytes() {
         let golden = std::fs::read(path(name)).unwrap();
         let at = image.iter().zip(&golden).position(|(new, old)| new != old);
         assert_eq!(at, None, "{name} differs");
+    }
+}
+
+/// Whether groups of this store may have updates of extents, as both copies of the superblock say.
+fn may_have_extents(image: &[u8]) -> bool {
+    let device = Arc::new(MemoryDevice::from_image(image.to_vec(), 512, 512));
+    let port = Port::new(device, Arc::new(ManualClock::default()), true);
+    let pair = SuperblockPair::read(&port).unwrap();
+    assert!(pair.is_agreed());
+    pair.current().incompatible == FEATURE_EXTENTS
+}
+
+#[tokio::test]
+async fn older_stores_are_taken_over_when_they_are_opened_for_writing() {
+    for name in ["v2-patches-clean.img", "v2-patches-needs-replay.img", "v2-whole-changes-needs-replay.img"] {
+        let image = std::fs::read(path(name)).unwrap();
+        assert!(!may_have_extents(&image), "{name}");
+        let device = Arc::new(MemoryDevice::from_image(image, 512, 512));
+        let options = OpenOptions::new();
+        drop(options.clone().read_only(true).open_device(device.clone()).await.unwrap());
+        assert!(!may_have_extents(&device.image()), "{name}: a reader changes nothing");
+        // The last group of before is taken along as it was; the next ones say what becomes of extents.
+        let (store, _) = options.open_device(device.clone()).await.unwrap();
+        assert!(may_have_extents(&device.image()), "{name}: before the first group");
+        let before: Vec<ExtentInfo> = store.extents().try_collect().await.unwrap();
+        for (round, old) in before.iter().enumerate() {
+            let mut txn = store.begin();
+            txn.free(&old.extent).await.unwrap();
+            for pages in 1..3 {
+                txn.alloc(AllocRequest::bytes(4096 * pages).owner(round as u64)).await.unwrap();
+            }
+            txn.alloc(AllocRequest::bytes(100).owner(1)).await.unwrap();
+            txn.commit().await.unwrap();
+        }
+        let after: Vec<ExtentInfo> = store.extents().try_collect().await.unwrap();
+        assert_eq!(after.len(), before.len() * 3);
+        // Power fails.
+        let crashed = device.image();
+        drop(store);
+        let device = Arc::new(MemoryDevice::from_image(crashed, 512, 512));
+        let (store, report) = options.open_device(device.clone()).await.unwrap();
+        assert!(report.transactions >= before.len() as u64, "{name}");
+        let replayed: Vec<ExtentInfo> = store.extents().try_collect().await.unwrap();
+        assert_eq!(replayed, after, "{name}");
+        store.close().await.unwrap();
+        drop(store);
+        let report = check(device, &mut |_| {}).unwrap();
+        assert!(report.errors.is_empty(), "{name}: {:?}", report.errors);
     }
 }
