@@ -18,7 +18,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use freehold::device::{Device, DeviceGeometry, ManualClock, MemoryDevice, Port, Purpose};
-use freehold::format::{ExtentsEncoder, GROUP_HEADER_BYTES, PayloadEncoder, StoreId, decode_payload};
+use freehold::format::{
+    ExtentChange, ExtentsEncoder, GROUP_HEADER_BYTES, PageHeader, PayloadEncoder, StoreId, decode_payload,
+};
 use freehold::journal::{ScannedGroup, SuperblockPair, scan_journal};
 use freehold::{AllocRequest, Allocator, Error, FormatOptions, OpenOptions, ReplayReport};
 
@@ -143,6 +145,25 @@ fn of_no_segment(group: &mut ScannedGroup) {
     (page[0], page[1]) = (0xfe, 0x7f);
 }
 
+/// The group's extent is so long that it reaches out of its segment.
+fn of_no_room(group: &mut ScannedGroup) {
+    let payload = &group.bytes[GROUP_HEADER_BYTES..group.header.length as usize];
+    let update = decode_payload(payload, group.header.updates, 4096).unwrap().extents.unwrap();
+    let (mut extents, mut encoder) = (ExtentsEncoder::default(), PayloadEncoder::default());
+    for record in &update.records {
+        let ExtentChange::Begin { header } = record.change else { panic!("an extent that begins") };
+        let header = PageHeader { pages: 1 << 18, ..header };
+        extents.push(record.page, &ExtentChange::Begin { header });
+    }
+    encoder.push_extents(&extents, update.digest);
+    let rest = group.bytes[end_of_extents(group)..group.header.length as usize].to_vec();
+    let padded = group.bytes.len();
+    group.bytes.splice(.., encoder.finish(1).0.into_iter().chain(rest));
+    group.header.length = group.bytes.len() as u32;
+    assert!(group.bytes.len() <= padded, "no room in the padding");
+    group.bytes.resize(padded, 0);
+}
+
 /// Page headers are not what their digest says.
 fn of_other_headers(group: &mut ScannedGroup) {
     let end = end_of_extents(group);
@@ -195,6 +216,7 @@ async fn the_reason_for_a_refusal_is_the_first_one() {
             " does not exist",
         ),
         ("an extent's", forged(&image, &[150, 100], of_no_segment), at(100), "outside of the segments"),
+        ("an extent's length", forged(&image, &[150, 100], of_no_room), at(100), "outside of the segments"),
         (
             "the headers' of a group, which are compared at once",
             forged(&of_another_block, &[200, 100], of_other_headers),

@@ -54,7 +54,8 @@ pub(super) fn for_bits(
 }
 
 impl Appender<'_> {
-    /// Changes headers, and the bits of their pages.
+    /// Changes headers, and the bits of their pages. Where a group changes bytes of the same blocks of headers, too, it does that
+    /// after all of these.
     pub fn extents(&mut self, updates: &[ExtentUpdate]) {
         let journal = self.journal;
         for &ExtentUpdate { segment, page, ref change } in updates {
@@ -79,7 +80,7 @@ impl Appender<'_> {
                 let first = number - u64::from(page % journal.layout.headers_per_block());
                 headers_digest(first, content)
             });
-            if block.touch.begin(changes.group) {
+            if block.touch.begin_extents(changes.group) {
                 changes.extents.digest ^= digest;
             }
             if let Some(header) = content.get_mut(offset as usize..).and_then(|rest| rest.first_chunk_mut()) {

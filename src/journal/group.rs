@@ -16,6 +16,8 @@ pub(super) struct Touch {
     group: u64,
     pub(super) marks: Marks,
     pub(super) image: bool,
+    /// First LSN of the group that last had records of extents in it.
+    extents_group: u64,
 }
 
 impl Touch {
@@ -28,6 +30,11 @@ impl Touch {
             self.marks.clear();
         }
         first
+    }
+
+    /// Begins a change of extents by this group. Whether it is the group's first of the block.
+    pub(super) fn begin_extents(&mut self, group: u64) -> bool {
+        std::mem::replace(&mut self.extents_group, group) != group
     }
 
     /// The group has changed nothing after all.
