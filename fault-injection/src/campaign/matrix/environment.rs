@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use freehold::device::Device;
-use freehold::format::{FORMAT_VERSION, SUPERBLOCK_COPIES};
+use freehold::format::{FORMAT_VERSION, KNOWN_INCOMPATIBLE, SUPERBLOCK_COPIES};
 use freehold::{AllocRequest, Allocator, Error, FormatOptions, OpenOptions};
 
 use super::forge::reseal_superblock;
@@ -136,8 +136,13 @@ fn features(ending: Ending, settings: &Settings, sheet: &mut Sheet) -> Result<()
         let is_refused =
             |error: &Error| matches!(error, Error::UnsupportedFeatures { bits: found, .. } if *found == bits);
         for copies in copies {
-            let disk = with(copies, INCOMPATIBLE_AT, &bits.to_le_bytes())?;
-            let column = refused(&disk, false, is_refused).and(refused(&disk, true, is_refused));
+            // Beside the features that the store has.
+            let disk = with(copies, INCOMPATIBLE_AT, &(bits | KNOWN_INCOMPATIBLE).to_le_bytes())?;
+            let column = if bits & KNOWN_INCOMPATIBLE == 0 {
+                refused(&disk, false, is_refused).and(refused(&disk, true, is_refused))
+            } else {
+                right(&sample, &disk, Column::Survived)
+            };
             sheet.enter(27, column, || {
                 format!("store {}, incompatible bit {bit} in copies {copies:?}", ending.name())
             });
