@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use freehold::device::{Device, DeviceGeometry, ManualClock, MemoryDevice, Port, Purpose};
 use freehold::format::{
-    ExtentChange, ExtentsEncoder, GROUP_HEADER_BYTES, PageHeader, PayloadEncoder, StoreId, decode_payload,
+    BlockUpdate, ExtentChange, ExtentRecord, ExtentsEncoder, GROUP_HEADER_BYTES, Patch, Payload,
+    PayloadEncoder, StoreId, decode_payload,
 };
 use freehold::journal::{ScannedGroup, SuperblockPair, scan_journal};
 use freehold::{AllocRequest, Allocator, Error, FormatOptions, OpenOptions, ReplayReport};
@@ -145,23 +146,63 @@ fn of_no_segment(group: &mut ScannedGroup) {
     (page[0], page[1]) = (0xfe, 0x7f);
 }
 
-/// The group's extent is so long that it reaches out of its segment.
-fn of_no_room(group: &mut ScannedGroup) {
+/// The group, with other records of extents, and with some of its updates of blocks.
+fn rewritten(
+    group: &mut ScannedGroup,
+    change: impl Fn(&mut Vec<ExtentRecord>),
+    stays: impl Fn(&BlockUpdate<'_>) -> bool,
+) {
     let payload = &group.bytes[GROUP_HEADER_BYTES..group.header.length as usize];
-    let update = decode_payload(payload, group.header.updates, 4096).unwrap().extents.unwrap();
+    let Payload { extents, blocks } = decode_payload(payload, group.header.updates, 4096).unwrap();
+    let mut update = extents.unwrap();
+    change(&mut update.records);
     let (mut extents, mut encoder) = (ExtentsEncoder::default(), PayloadEncoder::default());
-    for record in &update.records {
-        let ExtentChange::Begin { header } = record.change else { panic!("an extent that begins") };
-        let header = PageHeader { pages: 1 << 18, ..header };
-        extents.push(record.page, &ExtentChange::Begin { header });
-    }
+    update.records.iter().for_each(|record| extents.push(record.page, &record.change));
     encoder.push_extents(&extents, update.digest);
-    let rest = group.bytes[end_of_extents(group)..group.header.length as usize].to_vec();
+    for update in blocks.iter().filter(|update| stays(update)) {
+        let mut block = vec![0; 4096];
+        let ranges: Vec<(u32, u32)> = update
+            .patches
+            .iter()
+            .map(|patch| {
+                assert!(patch.apply(&mut block));
+                match *patch {
+                    Patch::Bytes { offset, bytes } => (offset as u32, (offset + bytes.len()) as u32),
+                    Patch::Fill { offset, len, .. } => (offset as u32, (offset + len) as u32),
+                }
+            })
+            .collect();
+        encoder.push(update.kind, update.address, &block, &ranges, update.checksum_after);
+    }
     let padded = group.bytes.len();
-    group.bytes.splice(.., encoder.finish(1).0.into_iter().chain(rest));
-    group.header.length = group.bytes.len() as u32;
+    let (bytes, length, updates) = encoder.finish(1);
+    (group.header.length, group.header.updates, group.bytes) = (length, updates, bytes);
     assert!(group.bytes.len() <= padded, "no room in the padding");
     group.bytes.resize(padded, 0);
+}
+
+/// The group's extent is so long that it reaches out of its segment.
+fn of_no_room(group: &mut ScannedGroup) {
+    let longer = |records: &mut Vec<ExtentRecord>| {
+        let ExtentChange::Begin { header } = &mut records[0].change else { panic!("an extent that begins") };
+        header.pages = 1 << 18;
+    };
+    rewritten(group, longer, |_| true);
+}
+
+/// Nothing says what the bitmap is after the group.
+fn of_bits_without_a_checksum(group: &mut ScannedGroup) {
+    rewritten(group, |_| {}, |update| !update.patches.is_empty());
+}
+
+/// Bits of the same segment change again and again.
+fn of_more_bits_than_pages(group: &mut ScannedGroup, pages: u32) {
+    let often = |records: &mut Vec<ExtentRecord>| {
+        let first = records[0].page / u64::from(pages) * u64::from(pages);
+        let end = ExtentRecord { page: first, change: ExtentChange::End { pages } };
+        records.extend(std::iter::repeat_n(end, LEN / 4096 / pages as usize));
+    };
+    rewritten(group, often, |_| true);
 }
 
 /// Page headers are not what their digest says.
@@ -202,6 +243,8 @@ async fn the_reason_for_a_refusal_is_the_first_one() {
     let groups = scan(&image).1;
     let at = |number: usize| groups[number].offset;
     let kind = GROUP_HEADER_BYTES as u64 + 1;
+    let port = Port::new(Memory::new(image.clone(), false), Arc::new(ManualClock::default()), true);
+    let per_segment = SuperblockPair::read(&port).unwrap().current().layout.pages_per_segment();
     let mut damaged = forged(&image, &[100], of_no_kind);
     damaged[at(250) as usize + 100] ^= 1;
     let of_another_block = forged(&image, &[5], of_another_block);
@@ -217,6 +260,13 @@ async fn the_reason_for_a_refusal_is_the_first_one() {
         ),
         ("an extent's", forged(&image, &[150, 100], of_no_segment), at(100), "outside of the segments"),
         ("an extent's length", forged(&image, &[150, 100], of_no_room), at(100), "outside of the segments"),
+        ("a bitmap's", forged(&image, &[150, 100], of_bits_without_a_checksum), at(100), "no checksum says"),
+        (
+            "too many bits'",
+            forged(&image, &[150, 100], |group| of_more_bits_than_pages(group, per_segment)),
+            at(100),
+            "more bits than",
+        ),
         (
             "the headers' of a group, which are compared at once",
             forged(&of_another_block, &[200, 100], of_other_headers),

@@ -121,6 +121,12 @@ impl Transaction {
             self.warm().await?;
             // Those who wait for anything else hold no space of the ring meanwhile.
             let permit = inner.wait_in_line(journal.claim_space(plan.needed)).await?;
+            // Many may have waited for space together, each of which has found the overlay with room for it before.
+            if journal.is_overlay_full() {
+                drop(permit);
+                inner.offload(|inner| inner.journal.checkpoint_if_full()).await?;
+                continue;
+            }
             if let Some(joined) = inner.join(&mut self.intent, &self.written, permit)? {
                 return Ok(Some(joined));
             }

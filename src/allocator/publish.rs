@@ -4,7 +4,7 @@
 //! One core at a time does what is shared: whoever commits only puts down what is to be done.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LockResult, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_utils::CachePadded;
 use rustc_hash::FxHashSet;
@@ -103,10 +103,12 @@ impl Shared {
     }
 
     pub(super) fn core(&self, port: &Port) -> MutexGuard<'_, Core> {
-        self.core.lock().unwrap_or_else(|poisoned| {
-            port.poison(Error::Internal("a panic left the space half changed"));
-            poisoned.into_inner()
-        })
+        unpoisoned(self.core.lock(), port)
+    }
+
+    /// The same for the one who writes groups.
+    fn core_at_once(&self, port: &Port) -> MutexGuard<'_, Core> {
+        unpoisoned(self.core.lock_at_once(), port)
     }
 
     pub(super) fn queue(&self) -> MutexGuard<'_, VecDeque<Intent>> {
@@ -118,6 +120,14 @@ impl Shared {
         // Nothing is done under this lock.
         self.lists.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A panic under the lock means that the space can no longer be trusted: the store stops.
+fn unpoisoned<'a>(locked: LockResult<MutexGuard<'a, Core>>, port: &Port) -> MutexGuard<'a, Core> {
+    locked.unwrap_or_else(|poisoned| {
+        port.poison(Error::Internal("a panic left the space half changed"));
+        poisoned.into_inner()
+    })
 }
 
 impl Publisher for Shared {
@@ -136,7 +146,7 @@ impl Publisher for Shared {
     }
 
     fn durable(&self, port: &Port, lsn: u64) {
-        self.core(port).land(lsn);
+        self.core_at_once(port).land(lsn);
     }
 
     fn abandon(&self) {
@@ -170,7 +180,7 @@ impl Publisher for Shared {
 impl Shared {
     /// Some of the next transactions take effect in memory; returns how many.
     fn publish_some(&self, most: usize, lsn: u64, port: &Port, changes: &mut Changes) -> Result<usize> {
-        let mut core = self.core(port);
+        let mut core = self.core_at_once(port);
         let core = &mut *core;
         let mut queue = self.queue();
         let count = most.min(TOGETHER).min(queue.len());

@@ -40,6 +40,12 @@ impl<T> Turns<T> {
         self.value.lock()
     }
 
+    /// Takes the lock as soon as it can be had, for whoever has many waiting for him.
+    #[inline]
+    pub(super) fn lock_at_once(&self) -> LockResult<MutexGuard<'_, T>> {
+        self.value.lock()
+    }
+
     #[cold]
     fn wait_for_a_pause(&self) {
         let began = Instant::now();

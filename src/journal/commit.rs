@@ -192,7 +192,10 @@ impl Journal {
             let published_at = self.now();
             self.stages.publish.record_time(published_at.saturating_sub(start));
             let granule = self.layout.ring_granule_bytes();
-            let Changes { extents, touched, scratch, .. } = &mut writer.changes;
+            let Changes { extents, touched, scratch, missing, .. } = &mut writer.changes;
+            if *missing {
+                return Err(Error::Internal("a block that a group changes left the overlay"));
+            }
             let encoded = encode(extents, touched, &self.overlay, granule, scratch)?;
             let spare = group.granules.checked_sub(encoded.bytes.len() / granule as usize);
             self.space

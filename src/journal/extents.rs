@@ -41,15 +41,14 @@ pub(super) fn for_bits(
     mut each: impl FnMut(LeafAddress, BitsChange),
 ) {
     let per_block = layout.pages_per_bitmap_block();
-    for (count, set) in change.bits() {
-        let (mut first, end) = (page, page + count);
-        while first < end {
-            let within = first % per_block;
-            let count = (per_block - within).min(end - first);
-            let leaf = layout.bitmap_leaf(segment, u64::from(first / per_block));
-            each(leaf, BitsChange { first: within, count, set });
-            first += count;
-        }
+    let Some((pages, set)) = change.bits() else { return };
+    let (mut first, end) = (page + pages.start, page + pages.end);
+    while first < end {
+        let within = first % per_block;
+        let count = (per_block - within).min(end - first);
+        let leaf = layout.bitmap_leaf(segment, u64::from(first / per_block));
+        each(leaf, BitsChange { first: within, count, set });
+        first += count;
     }
 }
 
@@ -95,7 +94,7 @@ impl Appender<'_> {
         });
         changes.extents.records.push(number, change);
         if changed.is_none() {
-            changes.note_missing(id);
+            changes.note_missing();
         }
     }
 }

@@ -25,6 +25,8 @@ const WARM: usize = 2;
 const ROWS: usize = 6;
 /// Only groups of up to so many bytes are compared.
 const SHORT_BYTES: usize = 16 << 10;
+/// Longer ones go through the cache: they are copied once more, and hardly gain anything.
+const MOST_BYTES: usize = 1 << 20;
 /// The largest folio, with pages of 4 KiB. With larger ones it is larger by the square of that.
 const MOST_FOLIO_BYTES: u64 = 2 << 20;
 const USUAL_PAGE_BYTES: u64 = 4096;
@@ -78,7 +80,12 @@ impl JournalWay {
         trial.began = None;
         let is_aligned = |number: u64| number.is_multiple_of(self.align as u64);
         let end = offset.saturating_add(data.len() as u64);
-        if offset < self.inside.start || end > self.inside.end || !is_aligned(offset) || !is_aligned(end) {
+        if data.len() > MOST_BYTES
+            || offset < self.inside.start
+            || end > self.inside.end
+            || !is_aligned(offset)
+            || !is_aligned(end)
+        {
             return Ok(false);
         }
         let way = match trial.chosen {
@@ -106,7 +113,8 @@ impl JournalWay {
 
     /// What was written last is durable.
     pub(super) fn flushed(&self) {
-        let mut trial = self.trial();
+        // One that comes in the middle of a write, for something else, has nothing to say.
+        let Ok(mut trial) = self.trial.try_lock() else { return };
         if let Some(began) = trial.began.take() {
             trial.note(began.elapsed());
         }
@@ -179,6 +187,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test")]
     use super::*;
     use std::os::unix::fs::FileExt;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
 
     const RING: Range<u64> = 5 << 20..13 << 20;
 
@@ -248,5 +258,39 @@ mod tests {
             assert!(!way.write(offset, &vec![1; len]).unwrap(), "{offset} {len}");
         }
         assert!(way.write(7 << 20, &[1; 4096]).unwrap());
+    }
+
+    /// The edges of what is written past the cache, with dirty blocks in front and behind all the time: were they in one folio
+    /// with them, the system would report an error of the file.
+    #[test]
+    fn dirty_neighbours_are_no_trouble() {
+        let (file, way) = way();
+        let Some(way) = way else { return };
+        way.trial().chosen = Some(Way::Past);
+        // All of it is in the cache to begin with.
+        let mut all = vec![0; 16 << 20];
+        file.as_file().read_exact_at(&mut all, 0).unwrap();
+        let (Range { start, end }, done) = (way.inside.clone(), AtomicBool::new(false));
+        thread::scope(|scope| {
+            let file = file.as_file();
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    for offset in [start - 4096, end] {
+                        file.write_all_at(&[7; 4096], offset).unwrap();
+                    }
+                }
+            });
+            for round in 0..300_u32 {
+                let data = [round.to_le_bytes()[0]; 4096];
+                for offset in [start, end - 4096] {
+                    assert!(way.write(offset, &data).unwrap());
+                    file.sync_data().unwrap();
+                    let mut found = [0; 4096];
+                    file.read_exact_at(&mut found, offset).unwrap();
+                    assert_eq!(found, data);
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        });
     }
 }

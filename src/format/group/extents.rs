@@ -3,6 +3,8 @@
 //! Nearly all that a group changes is this. As patches each header took 14 bytes, with the address and the checksum of a
 //! block that is seldom changed twice in a group; as a record it takes a few, and one digest stands for all of them.
 
+use std::ops::Range;
+
 use super::super::header::MAX_PAGES;
 use super::super::{HeaderKind, PAGE_HEADER_BYTES, PageHeader, SLACK_UNITS, read_varint, write_varint};
 
@@ -45,19 +47,20 @@ impl ExtentChange {
         }
     }
 
-    /// The bits that change: how many from the header's page on, and whether they are set; one after the other.
+    /// The bits that change: of which pages, counted from the header's, and whether they are set.
     #[inline]
-    pub fn bits(&self) -> impl Iterator<Item = (u32, bool)> + use<> {
-        let (cleared, set) = match *self {
-            Self::Begin { header } => (0, header.bits()),
-            Self::Replace { was_pages, header } if was_pages != header.pages => match header.bits() {
-                0 => (0, 0),
-                bits => (was_pages, bits),
-            },
-            Self::Replace { .. } => (0, 0),
-            Self::End { pages } => (pages, 0),
+    #[must_use]
+    pub fn bits(&self) -> Option<(Range<u32>, bool)> {
+        let (pages, set) = match *self {
+            Self::Begin { header } => (0..header.bits(), true),
+            Self::Replace { header, .. } if header.bits() == 0 => (0..0, true),
+            Self::Replace { was_pages, header } if was_pages < header.pages => {
+                (was_pages..header.pages, true)
+            }
+            Self::Replace { was_pages, header } => (header.pages..was_pages, false),
+            Self::End { pages } => (0..pages, false),
         };
-        [(cleared, false), (set, true)].into_iter().filter(|(count, _)| *count > 0)
+        (!pages.is_empty()).then_some((pages, set))
     }
 
     /// The pages behind the header's, with it, that the change is about.
@@ -350,15 +353,16 @@ mod tests {
     #[test]
     fn what_records_change() {
         let header = |kind, pages| PageHeader { owner: 9, generation: 4, kind, pages, slack: 0 };
-        let bits = |change: ExtentChange| change.bits().collect::<Vec<_>>();
+        let bits = |change: ExtentChange| change.bits();
         let extent = header(HeaderKind::Extent, 5);
-        assert_eq!(bits(ExtentChange::Begin { header: extent }), [(5, true)]);
-        assert_eq!(bits(ExtentChange::Replace { was_pages: 8, header: extent }), [(8, false), (5, true)]);
-        assert_eq!(bits(ExtentChange::Replace { was_pages: 5, header: extent }), []);
-        assert_eq!(bits(ExtentChange::End { pages: 5 }), [(5, false)]);
+        assert_eq!(bits(ExtentChange::Begin { header: extent }), Some((0..5, true)));
+        assert_eq!(bits(ExtentChange::Replace { was_pages: 8, header: extent }), Some((5..8, false)));
+        assert_eq!(bits(ExtentChange::Replace { was_pages: 5, header: extent }), None);
+        assert_eq!(bits(ExtentChange::Replace { was_pages: 2, header: extent }), Some((2..5, true)));
+        assert_eq!(bits(ExtentChange::End { pages: 5 }), Some((0..5, false)));
         let span = header(HeaderKind::Span, 3);
-        assert_eq!(bits(ExtentChange::Begin { header: span }), [], "a span is in no bitmap");
-        assert_eq!(bits(ExtentChange::Replace { was_pages: 2, header: span }), []);
+        assert_eq!(bits(ExtentChange::Begin { header: span }), None, "a span is in no bitmap");
+        assert_eq!(bits(ExtentChange::Replace { was_pages: 2, header: span }), None);
         let mut bytes = [0; PAGE_HEADER_BYTES];
         ExtentChange::Begin { header: extent }.apply_to_header(&mut bytes);
         assert_eq!(PageHeader::decode(&bytes), Ok(extent));

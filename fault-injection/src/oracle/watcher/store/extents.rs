@@ -38,8 +38,8 @@ impl Effect {
         }
         let per_block = layout.pages_per_bitmap_block();
         let mut bits = Vec::new();
-        for (count, set) in record.change.bits() {
-            let (mut at, end) = (page, page + count);
+        if let Some((pages, set)) = record.change.bits() {
+            let (mut at, end) = (page + pages.start, page + pages.end);
             while at < end {
                 let leaf = layout.bitmap_leaf(segment, u64::from(at / per_block)).0;
                 let count = (per_block - at % per_block).min(end - at);
