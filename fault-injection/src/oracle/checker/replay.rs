@@ -39,7 +39,6 @@ impl Replay<'_> {
     pub(super) fn apply(&mut self, payload: &[u8], updates: u32, position: u64) -> Result<(), Flaw> {
         let malformed = || Flaw::group(position, "its payload is not a sequence of updates");
         let mut reader = Reader { rest: payload };
-        let mut touched = None;
         let mut unsealed = BTreeSet::new();
         let mut last = None;
         for number in 0..updates {
@@ -47,7 +46,10 @@ impl Replay<'_> {
             if kind == EXTENTS && number == 0 && self.has_extents {
                 let extents = Extents::read(&mut reader).ok_or_else(malformed)?;
                 unsealed = self.extents(&extents, position)?;
-                touched = Some(extents);
+                if extents.digest != self.digest(&extents) {
+                    let what = "page headers are not what the journal makes of them";
+                    return Err(Flaw::group(position, what));
+                }
                 continue;
             }
             let address = reader.address(kind, last).ok_or_else(malformed)?;
@@ -72,13 +74,7 @@ impl Replay<'_> {
         if !unsealed.is_empty() {
             return Err(Flaw::group(position, "it changes bits, but does not say what their leaf is then"));
         }
-        // What the headers are is said of the end of the group.
-        match touched {
-            Some(extents) if extents.digest != self.digest(&extents) => {
-                Err(Flaw::group(position, "page headers are not what the journal makes of them"))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     fn leaf(&mut self, number: u64, position: u64) -> Result<&mut [u8], Flaw> {

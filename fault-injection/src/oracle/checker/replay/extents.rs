@@ -29,7 +29,7 @@ struct Record {
 /// An update of extents.
 pub(super) struct Extents {
     records: Vec<Record>,
-    /// That of the headers after the group.
+    /// That of the headers after the records.
     pub digest: u64,
 }
 

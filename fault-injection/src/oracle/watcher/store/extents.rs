@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use freehold::format::{ExtentChange, ExtentRecord, ExtentsUpdate, Layout, headers_digest};
+use freehold::format::{ExtentChange, ExtentRecord, ExtentsUpdate, Layout};
 
 use super::Block;
 
@@ -74,7 +74,8 @@ impl Effect {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Extents {
     effects: Vec<Effect>,
-    digest: u64,
+    /// That of all blocks of headers that it changes, before the group's other updates of them.
+    pub(super) digest: u64,
 }
 
 impl Extents {
@@ -98,17 +99,8 @@ impl Extents {
         }
     }
 
-    /// Whether headers are what they should be after the group. It can be told only when all blocks of them are there.
-    pub(super) fn are_in(&self, contents: &BTreeMap<Block, Vec<u8>>) -> bool {
-        let blocks: BTreeMap<u64, u64> =
-            self.effects.iter().map(|effect| (effect.leaf, effect.first_page)).collect();
-        let mut digest = 0;
-        for (leaf, first_page) in blocks {
-            match contents.get(&Block::Leaf(leaf)) {
-                Some(content) => digest ^= headers_digest(first_page, content),
-                None => return true,
-            }
-        }
-        digest == self.digest
+    /// The leaves whose headers it changes, and the page that the first header in each is of.
+    pub(super) fn headers(&self) -> BTreeMap<Block, u64> {
+        self.effects.iter().map(|effect| (Block::Leaf(effect.leaf), effect.first_page)).collect()
     }
 }
