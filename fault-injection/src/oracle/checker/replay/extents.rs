@@ -1,6 +1,7 @@
 //! The update of extents: page headers, and the bits of the pages that they are for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::super::bytes::{index, part, u32_at, u64_at};
 use super::super::flaw::Flaw;
@@ -85,24 +86,26 @@ impl Before {
 }
 
 impl Replay<'_> {
-    /// Applies the records. Gives the leaves in which bits are not what they were.
+    /// Applies the records. Gives the leaves in which bits change.
     pub(super) fn extents(&mut self, extents: &Extents, position: u64) -> Result<BTreeSet<u64>, Flaw> {
-        let block = self.layout.block;
-        let mut before = BTreeMap::new();
+        let of_leaf = 8 * self.layout.block;
+        let mut leaves = BTreeSet::new();
+        let mut changed = 0;
         for record in &extents.records {
             let (segment, page) = self.place(record, position)?;
-            let (cleared, set) = self.put_header(record, segment, page, position)?;
-            let bitmap = self.layout.bitmap(segment);
-            for leaf in page / (8 * block)..(page + cleared.max(set)).div_ceil(8 * block) {
-                let leaf = bitmap.start / block + leaf;
-                before.entry(leaf).or_insert_with(|| part(&self.leaves, leaf * block, block).to_vec());
+            let (bits, value) = self.put_header(record, segment, page, position)?;
+            changed += bits.len() as u64;
+            if changed > self.layout.usable.end {
+                return Err(Flaw::group(position, "it changes more bits than there are pages"));
             }
-            let bitmap = self.leaves.get_mut(bitmap).unwrap_or_default();
-            bits::put(bitmap, &(page..page + cleared), false);
-            bits::put(bitmap, &(page..page + set), true);
+            let bitmap = self.layout.bitmap(segment);
+            if !bits.is_empty() {
+                let touched = bits.start / of_leaf..bits.end.div_ceil(of_leaf);
+                leaves.extend(touched.map(|leaf| (bitmap.start / self.layout.block + leaf) as u64));
+            }
+            bits::put(self.leaves.get_mut(bitmap).unwrap_or_default(), &bits, value);
         }
-        before.retain(|leaf, before| part(&self.leaves, leaf * block, block) != before);
-        Ok(before.into_keys().map(|leaf| leaf as u64).collect())
+        Ok(leaves)
     }
 
     /// Segment and page within it, with the whole of the record in that segment.
@@ -118,28 +121,26 @@ impl Replay<'_> {
         Ok((index(segment), index(page)))
     }
 
-    /// Gives how many bits are cleared, and then set, from the page on.
+    /// Gives the bits of the segment that change, and what to.
     fn put_header(
         &mut self,
         record: &Record,
         segment: usize,
         page: usize,
         position: u64,
-    ) -> Result<(usize, usize), Flaw> {
+    ) -> Result<(Range<usize>, bool), Flaw> {
         let headers = self.leaves.get_mut(self.layout.headers(segment)).unwrap_or_default();
         let Some(stands) = headers.as_chunks_mut::<HEADER>().0.get_mut(page) else {
             return Err(Flaw::group(position, "it changes the header of a page that there is not"));
         };
         let flaw = |what| Flaw::group(position, what);
-        let bits_of = |header: &Header| if header.kind == Kind::Span { 0 } else { header.pages };
-        let mut cleared = 0;
         if let Some(was) = record.was {
             let old = Header::read(page, stands).map_err(flaw)?;
-            let Some(old) = old.filter(|old| old.pages as u64 == was) else {
+            if old.is_none_or(|old| old.pages as u64 != was) {
                 return Err(flaw("it replaces another header than the one that stands there"));
-            };
-            cleared = bits_of(&old);
+            }
         }
+        let (pages, was) = (page + index(record.pages), page + index(record.was.unwrap_or(0)));
         let new = match record.header {
             Some(header) => {
                 *stands = header;
@@ -150,12 +151,16 @@ impl Replay<'_> {
         let Some(new) = new else {
             // The generation stays.
             *stands = (u128::from_le_bytes(*stands) & u128::from(u32::MAX) << 64).to_le_bytes();
-            return Ok((index(record.pages), 0));
+            return Ok((page..pages, false));
         };
         if new.pages == 0 && new.kind != Kind::Span {
             return Err(flaw("its header has a length that cannot be"));
         }
-        Ok(if record.was == Some(record.pages) { (0, 0) } else { (cleared, bits_of(&new)) })
+        Ok(match new.kind {
+            Kind::Span => (page..page, true),
+            _ if was < pages => (was..pages, true),
+            _ => (pages..was, false),
+        })
     }
 
     /// The digest of all blocks of headers that the records change, as they are now.

@@ -257,6 +257,28 @@ fn bits_of_which_no_leaf_says_what_it_is() {
 }
 
 #[test]
+fn no_more_bits_than_pages() {
+    let bed = Bed::new();
+    let plain = |pages: u32| pages << 4 | 2;
+    let headers = [
+        digest(FIRST + 2, 1, plain(8), 7),
+        digest(FIRST + 10, 2, plain(1), 7),
+        digest(FIRST + 11, 3, plain(4), 7),
+        digest(FIRST + 15, 1, 0, 0),
+    ];
+    let headers = headers.into_iter().fold(0, |sum, digest| sum ^ digest);
+    let begins = Record { page: FIRST + 15, kind: 2, pages: 1, generation: 1, ..Record::default() };
+    let ends = Record { kind: 0, ..begins };
+    let often = |times: usize| {
+        let records = [begins, ends].repeat(times);
+        bed.with(2, [extents(&records, headers), sealed(12, &bed.forge.leaf(12))].concat())
+    };
+    // The store has 256 pages.
+    assert_eq!(often(128).examine().unwrap().extents, bed.before.extents);
+    often(129).refused("it changes more bits than there are pages");
+}
+
+#[test]
 fn only_stores_with_the_feature_have_them() {
     let bed = Bed::new();
     let mut forge = bed.with(3, bed.whole());
@@ -517,18 +539,23 @@ fn runs_over_several_blocks_of_bits() {
     replay.leaves.fill(0);
     apply(&mut replay, begins, digest(page, 4, shape, 6), &blocks).unwrap();
     assert_eq!(replay.leaves[first * 4096..][..3 * 4096], blocks.concat());
-    // Shorter by a bit less than a block and one.
+    // Shorter, where two of the blocks lose bits.
     let shorter = Record { was: Some(pages), pages: 9, ..begins };
     let shape = u32::try_from(9 << 4 | 2).unwrap();
     blocks[1].fill(0);
     (blocks[1][0], blocks[2][0]) = (1, 0);
     apply(&mut replay, shorter, digest(page, 4, shape, 6), &blocks).unwrap();
     assert_eq!(replay.leaves[first * 4096..][..3 * 4096], blocks.concat());
-    // With the length that it had, no bit changes, whatever there is.
-    replay.leaves[first * 4096..][..4096].fill(0);
+    // Only bits by which it is longer change, and none with the length that it had, whatever there is.
+    replay.leaves[first * 4096..][..3 * 4096].fill(0);
     let same = Record { was: Some(9), owner: 7, ..shorter };
     apply(&mut replay, same, digest(page, 4, shape, 7), &[]).unwrap();
-    let ends = Record { kind: 0, was: None, pages: 9, ..begins };
+    let longer = Record { was: Some(9), pages: 11, ..same };
+    let shape = u32::try_from(11 << 4 | 2).unwrap();
+    let mut grown = [vec![0; 4096], vec![0; 4096]];
+    grown[1][0] = 0b110;
+    apply(&mut replay, longer, digest(page, 4, shape, 7), &grown).unwrap();
+    let ends = Record { kind: 0, was: None, pages: 11, ..begins };
     let blocks = [vec![0; 4096], vec![0; 4096], vec![0; 4096]];
     apply(&mut replay, ends, digest(page, 4, 0, 0), &blocks).unwrap();
     let longest = Record { page: of_segment as u64, pages: of_segment as u64, ..begins };
