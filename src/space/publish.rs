@@ -211,8 +211,8 @@ impl Space {
                 header.pages = pages;
                 let slack = slack_u32(header.slack_bytes(len, page_bytes));
                 self.publish_pages(segment, pages, generation, work, |record| {
-                    record.extents += 1;
-                    record.slack_bytes += slack;
+                    record.extents = record.extents.saturating_add(1);
+                    record.slack_bytes = record.slack_bytes.saturating_add(slack);
                 });
                 work.blocks.extent(segment, page, ExtentChange::Begin { header });
             }
@@ -269,9 +269,9 @@ impl Space {
         let slab_bytes = self.slab_bytes(role, pages);
         self.change_record(number, work, |record| {
             record.role = role;
-            record.used_pages += pages;
-            record.item_bytes += slab_bytes;
-            record.capacity_bytes += slab_bytes;
+            record.used_pages = record.used_pages.saturating_add(pages);
+            record.item_bytes = record.item_bytes.saturating_add(slab_bytes);
+            record.capacity_bytes = record.capacity_bytes.saturating_add(slab_bytes);
             record.generation = record.generation.max(generation);
             more(record);
         });
@@ -356,7 +356,7 @@ impl Space {
             self.release_pages(number, page, pages, work, |_| {});
         }
         self.change_record(number, work, |record| {
-            record.slack_bytes = (record.slack_bytes + after).saturating_sub(before);
+            record.slack_bytes = record.slack_bytes.saturating_add(after).saturating_sub(before);
         });
         let change = ExtentChange::Replace { was_pages: resize.old_pages, header };
         work.blocks.extent(number, resize.page, change);

@@ -44,13 +44,13 @@ impl Space {
         self.change_record(number, work, |record| {
             record.role = Role::Slab;
             if used.is_some() {
-                record.extents += 1;
-                record.item_bytes += class_bytes;
+                record.extents = record.extents.saturating_add(1);
+                record.item_bytes = record.item_bytes.saturating_add(class_bytes);
             } else {
                 record.extents = record.extents.saturating_sub(1);
                 record.item_bytes = record.item_bytes.saturating_sub(class_bytes);
             }
-            record.slack_bytes = (record.slack_bytes + new).saturating_sub(old);
+            record.slack_bytes = record.slack_bytes.saturating_add(new).saturating_sub(old);
         });
     }
 
@@ -88,8 +88,8 @@ impl Space {
         match (touched.was_on_disk, is_on_disk) {
             (false, true) => {
                 self.change_record(number, work, |record| {
-                    record.used_pages += region_pages;
-                    record.capacity_bytes += capacity;
+                    record.used_pages = record.used_pages.saturating_add(region_pages);
+                    record.capacity_bytes = record.capacity_bytes.saturating_add(capacity);
                     record.generation = record.generation.max(generation);
                 });
             }
