@@ -357,3 +357,29 @@ async fn an_extent_over_a_region_is_not_freed() {
     assert!(matches!(found, Err(Error::Corrupt { .. })), "{found:?}");
     assert_eq!(store.read_at(&all[1], 0, 10).await.unwrap().len(), 10);
 }
+
+#[tokio::test]
+async fn counts_that_cannot_be_do_not_overflow() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let extents = store(&path).await;
+    for (of, act) in [
+        (ITEM, (|t| t.record(t.place(ITEM).0, |record| record.extents = u32::MAX)) as fn(&mut Target<'_>)),
+        (0, |t| t.record(t.place(0).0, |record| record.extents = u32::MAX)),
+        (0, |t| t.record(t.place(0).0, |record| record.slack_bytes = u32::MAX)),
+    ] {
+        let forged = dir.path().join("forged");
+        std::fs::copy(&path, &forged).unwrap();
+        sabotage(&forged, &extents, true, act).await;
+        let Ok(store) = Allocator::open(&forged).await else { continue };
+        let mut transaction = store.begin();
+        let bytes = if of == ITEM { 100 } else { 100_000 };
+        for bytes in [bytes, bytes, 4095] {
+            // An answer, whatever it is.
+            let _ = transaction.alloc(bytes).await;
+        }
+        let _ = transaction.free(&extents[of]).await;
+        let _ = transaction.commit().await;
+        assert!(!matches!(store.begin().alloc(4096).await, Err(Error::Poisoned { .. })), "{of}");
+    }
+}

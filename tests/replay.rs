@@ -314,3 +314,20 @@ async fn hardly_anything_of_the_ring_is_read_twice() {
         assert!((RING..=RING + again).contains(&read), "{groups}: {read}");
     }
 }
+
+#[tokio::test]
+async fn extents_without_the_feature_are_refused() {
+    let mut image = crashed(3).await;
+    let port = Port::new(Memory::new(image.clone(), false), Arc::new(ManualClock::default()), true);
+    let mut superblock = SuperblockPair::read(&port).unwrap().current().clone();
+    superblock.incompatible = 0;
+    for copy in [0, 1] {
+        let offset = superblock.layout.superblock_offset(copy);
+        let block = superblock.encode(offset);
+        image[offset as usize..][..block.len()].copy_from_slice(&block);
+    }
+    match open(&Memory::new(image, false)).await {
+        Err(Error::Corrupt { reason, .. }) => assert!(reason.contains("without that feature"), "{reason}"),
+        other => panic!("{:?}", other.err()),
+    }
+}

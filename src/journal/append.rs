@@ -134,7 +134,7 @@ impl<'a> Appender<'a> {
         changes: impl ExactSizeIterator<Item = (u32, &'b [u8])>,
     ) {
         self.metadata(leaf, |touch, crc, content| {
-            crc.expect(changes.len());
+            crc.announce(changes.len());
             let mut changed = false;
             for (offset, bytes) in changes {
                 let end = offset.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
@@ -150,7 +150,7 @@ impl<'a> Appender<'a> {
     pub(super) fn bits(&mut self, leaf: LeafAddress, change: BitsChange, changes: usize) {
         let BitsChange { first, count, set } = change;
         self.metadata(leaf, |_, crc, content| {
-            crc.expect(changes);
+            crc.announce(changes);
             crc.change(content, first / 8..(first + count).div_ceil(8), |content| {
                 set_bits(content, first, count, set);
             });

@@ -21,7 +21,7 @@ pub(super) struct CarriedCrc {
 impl CarriedCrc {
     /// So many changes are about to come. Too many are not begun with.
     #[inline]
-    pub(super) fn expect(&mut self, changes: usize) {
+    pub(super) fn announce(&mut self, changes: usize) {
         if self.changes as usize + changes > MOST_CHANGES as usize {
             self.crc = None;
         }

@@ -101,7 +101,8 @@ impl Journal {
             superblock.root,
             superblock.generation,
         );
-        let replayer = Replayer::new(&port, &layout, &mut tree, &overlay, &mut report);
+        let replayer =
+            Replayer::new(&port, &layout, &mut tree, &overlay, &mut report, superblock.incompatible);
         let Replayed { end, blocks, last } = replay_journal(&superblock, replayer)?;
         let journal = Self::assemble(port, options, &superblocks, end, tree, overlay);
         let snapshot = journal.replay_in_memory(&superblocks, blocks, last.as_ref(), &mut report)?;
@@ -192,7 +193,9 @@ impl Journal {
         if let Some(last) = last {
             snapshot.position = last.header.position;
             let mut tree = self.lock(&self.tree);
-            let mut replayer = Replayer::new(&self.port, &self.layout, &mut tree, &self.overlay, report);
+            let features = superblocks.current().incompatible;
+            let mut replayer =
+                Replayer::new(&self.port, &self.layout, &mut tree, &self.overlay, report, features);
             replayer.apply(last.view())?;
             self.put_replayed(&mut writer, replayer.finish()?);
         }

@@ -22,8 +22,9 @@ use super::tree::ChecksumTree;
 use crate::device::Port;
 use crate::error::{Error, Result, Structure};
 use crate::format::{
-    ExtentRecord, Layout, LeafAddress, PAGE_HEADER_BYTES, Patch, Payload, PayloadError, PayloadVisitor,
-    Superblock, UpdateKind, content_checksum, decode_payload, header_digest, headers_digest, visit_payload,
+    ExtentRecord, FEATURE_EXTENTS, Layout, LeafAddress, PAGE_HEADER_BYTES, Patch, Payload, PayloadError,
+    PayloadVisitor, Superblock, UpdateKind, content_checksum, decode_payload, header_digest, headers_digest,
+    visit_payload,
 };
 
 /// Commits are held up at twice the blocks that make a checkpoint due; those that were let through before may add as much
@@ -99,6 +100,8 @@ pub(super) struct Replayer<'a> {
     digest: u64,
     /// Places of the blocks whose bits this group has changed; each must have an update for its checksum.
     bits: Vec<usize>,
+    /// Whether the store has the feature that groups may say what becomes of extents.
+    may_have_extents: bool,
     /// Pages whose bits this group has changed so far. Each changes once in a group, so there is an end to them.
     changed_pages: u64,
 }
@@ -110,6 +113,7 @@ impl<'a> Replayer<'a> {
         tree: &'a mut ChecksumTree,
         overlay: &'a Overlay,
         report: &'a mut ReplayReport,
+        incompatible: u64,
     ) -> Self {
         Self {
             port,
@@ -125,6 +129,7 @@ impl<'a> Replayer<'a> {
             current: 0,
             digest: 0,
             bits: Vec::new(),
+            may_have_extents: incompatible & FEATURE_EXTENTS != 0,
             changed_pages: 0,
         }
     }
@@ -190,6 +195,9 @@ impl<'a> Replayer<'a> {
 
     /// What becomes of a header, and of the bits of its pages.
     fn apply_extent(&mut self, record: &ExtentRecord) -> Result<()> {
+        if !self.may_have_extents {
+            return Err(self.bad("what becomes of extents, in a store without that feature"));
+        }
         let &ExtentRecord { page: number, ref change } = record;
         let (segment, page) = self.layout.page_in_segment(number);
         let fits = page + change.reach() <= self.layout.pages_per_segment();

@@ -2,11 +2,22 @@
 
 use super::place::Place;
 use super::table::Space;
-use crate::format::{AllocatorState, Layout, LeafAddress, PAGE_HEADER_BYTES, SEGMENT_RECORD_BYTES};
+use crate::format::{
+    AllocatorState, Layout, LeafAddress, PAGE_HEADER_BYTES, PayloadEncoder, SEGMENT_RECORD_BYTES,
+};
+
+/// Two headers as changes of bytes, which is what room is claimed for, and the bits of a page between two bitmap blocks: as much as
+/// two records and what is around them.
+const _: () = assert!(
+    2 * (PayloadEncoder::update_bound(1, PAGE_HEADER_BYTES) + PayloadEncoder::update_bound(1, 0)
+        - PayloadEncoder::update_bound(0, 0))
+        >= 2 * PayloadEncoder::EXTENT_BOUND + PayloadEncoder::EXTENTS_BOUND
+);
 
 impl Space {
-    /// Metadata changes and bytes that allocating or freeing this, or changing its length, can cause, at most: bits,
-    /// headers, records, and the allocator state.
+    /// Metadata changes and bytes that allocating or freeing this, or changing its length, can cause, at most: checksums of
+    /// bitmap blocks, what becomes of extents, records, and the allocator state. There is room for bits and headers, too, which follow
+    /// from that: the limit of replay goes by what is claimed for a block.
     #[must_use]
     pub fn change_bound(layout: &Layout, place: &Place) -> (usize, usize) {
         let pages = match *place {
