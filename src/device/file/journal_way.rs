@@ -260,6 +260,14 @@ mod tests {
         assert!(way.write(7 << 20, &[1; 4096]).unwrap());
     }
 
+    struct SetAtEnd<'a>(&'a AtomicBool);
+
+    impl Drop for SetAtEnd<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// The edges of what is written past the cache, with dirty blocks in front and behind all the time: were they in one folio
     /// with them, the system would report an error of the file.
     #[test]
@@ -280,6 +288,8 @@ mod tests {
                     }
                 }
             });
+            // Also when a comparison fails.
+            let _end = SetAtEnd(&done);
             for round in 0..300_u32 {
                 let data = [round.to_le_bytes()[0]; 4096];
                 for offset in [start, end - 4096] {
@@ -290,7 +300,6 @@ mod tests {
                     assert_eq!(found, data);
                 }
             }
-            done.store(true, Ordering::Relaxed);
         });
     }
 }
