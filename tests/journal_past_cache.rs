@@ -10,7 +10,8 @@ use freehold::{AllocRequest, Allocator, Extent, FormatOptions, OpenOptions};
 use futures_util::TryStreamExt;
 use std::sync::Arc;
 
-const TRANSACTIONS: u64 = 300;
+/// The first 500 or so lie where the ring shares folios with what is in front of it.
+const TRANSACTIONS: u64 = 900;
 
 async fn extents(store: &Allocator) -> Vec<(Extent, u64)> {
     store.extents().map_ok(|info| (info.extent, info.owner)).try_collect().await.unwrap()
