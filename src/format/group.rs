@@ -17,7 +17,7 @@ mod extents;
 
 use off64::int::{Off64ReadInt, Off64WriteMutInt};
 
-pub use self::decode::{Payload, PayloadError, PayloadVisitor, decode_payload, visit_payload};
+pub use self::decode::{Payload, PayloadError, PayloadPlace, PayloadReader, PayloadVisitor, decode_payload};
 pub use self::encode::PayloadEncoder;
 pub use self::extents::{
     ExtentChange, ExtentRecord, ExtentsEncoder, ExtentsUpdate, header_digest, headers_digest,

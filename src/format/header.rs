@@ -3,8 +3,6 @@
 //! There is a place for one header per page of a segment; an extent uses the place of its first page. After a free the
 //! generation stays behind, so that a second free can be told from a wrong offset.
 
-use off64::int::{Off64ReadInt, Off64WriteMutInt};
-
 use super::RegionSummary;
 
 /// Encoded size.
@@ -14,6 +12,10 @@ const OFFSETOF_OWNER: u64 = 0;
 const OFFSETOF_GENERATION: u64 = OFFSETOF_OWNER + 8;
 const OFFSETOF_SHAPE: u64 = OFFSETOF_GENERATION + 4;
 const END: u64 = OFFSETOF_SHAPE + 4;
+/// Where fields are in a header that is one number.
+const GENERATION_SHIFT: u64 = 8 * OFFSETOF_GENERATION;
+const SHAPE_SHIFT: u64 = 8 * OFFSETOF_SHAPE;
+const _: () = assert!(OFFSETOF_OWNER == 0);
 const _: () = assert!(super::index(END) == PAGE_HEADER_BYTES);
 pub(super) const FIELDS: &[super::Field] = super::fields::fields!("owner" OFFSETOF_OWNER, "generation" OFFSETOF_GENERATION, "shape" OFFSETOF_SHAPE; END);
 
@@ -63,8 +65,10 @@ impl HeaderKind {
         }
     }
 
+    #[inline]
     pub(super) fn from_code(code: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.code() == code)
+        let kind = *Self::ALL.get(code as usize)?;
+        (kind.code() == code).then_some(kind)
     }
 }
 
@@ -87,12 +91,13 @@ pub struct PageHeader {
 
 impl PageHeader {
     /// Decodes a header, or says what is wrong with it.
+    #[inline]
     pub fn decode(bytes: &[u8; PAGE_HEADER_BYTES]) -> Result<Self, &'static str> {
-        let bytes = &bytes[..];
-        let shape = bytes.read_u32_le_at(OFFSETOF_SHAPE);
+        let number = u128::from_le_bytes(*bytes);
+        let shape = low_half(number >> SHAPE_SHIFT);
         let header = Self {
-            owner: bytes.read_u64_le_at(OFFSETOF_OWNER),
-            generation: bytes.read_u32_le_at(OFFSETOF_GENERATION),
+            owner: low_word(number),
+            generation: low_half(number >> GENERATION_SHIFT),
             kind: HeaderKind::from_code(shape & ((1 << KIND_BITS) - 1)).ok_or("unknown kind")?,
             pages: shape >> KIND_BITS & ((1 << PAGES_BITS) - 1),
             slack: u16::try_from(shape >> (KIND_BITS + PAGES_BITS)).unwrap_or(u16::MAX),
@@ -101,6 +106,7 @@ impl PageHeader {
     }
 
     /// What cannot be, whatever the rest of the store is like.
+    #[inline]
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         match self.kind {
             HeaderKind::None if self.pages != 0 || self.owner != 0 || self.slack != 0 => {
@@ -125,21 +131,22 @@ impl PageHeader {
     }
 
     /// Makes an encoded header one where nothing starts any more. The generation stays.
-    pub(super) fn end(bytes: &mut [u8; PAGE_HEADER_BYTES]) {
-        let generation = bytes[..].read_u32_le_at(OFFSETOF_GENERATION);
-        *bytes = Self { generation, ..Self::default() }.encode();
+    #[inline]
+    pub(crate) fn end(bytes: &mut [u8; PAGE_HEADER_BYTES]) {
+        let generation = u128::from(u32::MAX) << GENERATION_SHIFT;
+        *bytes = (u128::from_le_bytes(*bytes) & generation).to_le_bytes();
     }
 
     /// Encodes the header.
+    #[inline]
     #[must_use]
     pub fn encode(&self) -> [u8; PAGE_HEADER_BYTES] {
-        let mut bytes = [0; PAGE_HEADER_BYTES];
-        let out = &mut bytes[..];
-        out.write_u64_le_at(OFFSETOF_OWNER, self.owner);
-        out.write_u32_le_at(OFFSETOF_GENERATION, self.generation);
         let slack = u32::from(self.slack) << (KIND_BITS + PAGES_BITS);
-        out.write_u32_le_at(OFFSETOF_SHAPE, self.kind.code() | self.pages << KIND_BITS | slack);
-        bytes
+        let shape = self.kind.code() | self.pages << KIND_BITS | slack;
+        let number = u128::from(self.owner)
+            | u128::from(self.generation) << GENERATION_SHIFT
+            | u128::from(shape) << SHAPE_SHIFT;
+        number.to_le_bytes()
     }
 
     /// Slack for an extent of this kind and length of which `asked` bytes were asked for, in units.
@@ -162,6 +169,16 @@ impl PageHeader {
             _ => page_bytes / SLACK_UNITS,
         }
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "that is what it is for")]
+const fn low_word(number: u128) -> u64 {
+    number as u64
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "that is what it is for")]
+const fn low_half(number: u128) -> u32 {
+    number as u32
 }
 
 #[cfg(test)]

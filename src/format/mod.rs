@@ -25,8 +25,8 @@ pub use checksum::{block_checksum, content_checksum};
 pub use fields::{Field, StructureLayout, structures};
 pub use group::{
     BlockUpdate, ExtentChange, ExtentRecord, ExtentsEncoder, ExtentsUpdate, GROUP_HEADER_BYTES, GroupHeader,
-    Patch, Payload, PayloadEncoder, PayloadError, PayloadVisitor, UpdateKind, decode_payload, header_digest,
-    headers_digest, visit_payload,
+    Patch, Payload, PayloadEncoder, PayloadError, PayloadPlace, PayloadReader, PayloadVisitor, UpdateKind,
+    decode_payload, header_digest, headers_digest,
 };
 pub use header::{HeaderKind, PAGE_HEADER_BYTES, PageHeader, SLACK_UNITS};
 pub use layout::{GeometryRequest, Layout, LeafAddress, SlotAddress, TreeLevel};

@@ -1,6 +1,7 @@
 //! Groups that were read together, with the bytes that they lie in: what passes from the one who reads the journal to the one
 //! who applies it. Buffers are used again and again.
 
+use super::decoded::{Change, Decoded, Decoder, ExtentsRead, Unusable};
 use super::ring::Ring;
 use super::scan::ScannedGroup;
 use crate::format::{GROUP_HEADER_BYTES, GroupHeader};
@@ -49,6 +50,8 @@ pub(super) struct Batch {
     bytes: Vec<u8>,
     position: u64,
     groups: Vec<Found>,
+    /// Some of them, from the first on.
+    decoded: Decoded,
 }
 
 impl Batch {
@@ -60,6 +63,27 @@ impl Batch {
             let bytes = self.bytes.get(start..).and_then(|rest| rest.get(..index(len))).unwrap_or(&[]);
             GroupView { header, bytes, offset }
         })
+    }
+
+    /// Decodes what groups make of extents, all but the last: nobody knows yet what becomes of that one.
+    pub(super) fn decode(&mut self, decoder: Decoder<'_>) {
+        let mut decoded = std::mem::take(&mut self.decoded);
+        decoded.clear();
+        let last = self.groups.len().saturating_sub(1);
+        let _ = self.groups().take(last).all(|group| decoded.push(group, decoder));
+        self.decoded = decoded;
+    }
+
+    /// The groups that were decoded, in order: their changes of extents, and how they were read.
+    pub(super) fn decoded(
+        &self,
+    ) -> impl Iterator<Item = (GroupView<'_>, &[Change], Result<ExtentsRead, Unusable>)> {
+        self.groups().zip(self.decoded.groups()).map(|(group, (changes, read))| (group, changes, read))
+    }
+
+    /// The groups that were not, in order.
+    pub(super) fn others(&self) -> impl DoubleEndedIterator<Item = GroupView<'_>> {
+        self.groups().skip(self.decoded.len())
     }
 
     /// Adds the group that was just read.
@@ -87,6 +111,7 @@ impl Batch {
         let mut spare = sink(self);
         ring.put_back(spare.position, std::mem::take(&mut spare.bytes));
         spare.groups.clear();
+        spare.decoded.clear();
         spare
     }
 }

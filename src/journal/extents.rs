@@ -32,24 +32,28 @@ impl ExtentsMade {
     }
 }
 
-/// Calls `each` with the parts of a change of bits that lie in one bitmap block.
-pub(super) fn for_bits(
-    layout: &Layout,
+/// The parts of a change of bits that lie in one bitmap block each.
+#[inline]
+pub(super) fn bits_of<'l>(
+    layout: &'l Layout,
     segment: u32,
     page: u32,
     change: &ExtentChange,
-    mut each: impl FnMut(LeafAddress, BitsChange),
-) {
+) -> impl Iterator<Item = (LeafAddress, BitsChange)> + use<'l> {
     let per_block = layout.pages_per_bitmap_block();
-    let Some((pages, set)) = change.bits() else { return };
+    let (pages, set) = change.bits().unwrap_or((0..0, false));
     let (mut first, end) = (page + pages.start, page + pages.end);
-    while first < end {
-        let within = first % per_block;
+    std::iter::from_fn(move || {
+        if first >= end {
+            return None;
+        }
+        // A power of two.
+        let within = first & (per_block - 1);
         let count = (per_block - within).min(end - first);
-        let leaf = layout.bitmap_leaf(segment, u64::from(first / per_block));
-        each(leaf, BitsChange { first: within, count, set });
+        let leaf = layout.bitmap_leaf(segment, u64::from(first >> per_block.trailing_zeros()));
         first += count;
-    }
+        Some((leaf, BitsChange { first: within, count, set }))
+    })
 }
 
 impl Appender<'_> {
@@ -59,9 +63,9 @@ impl Appender<'_> {
         let journal = self.journal;
         for &ExtentUpdate { segment, page, ref change } in updates {
             self.header(segment, page, change);
-            for_bits(&journal.layout, segment, page, change, |leaf, change| {
+            for (leaf, change) in bits_of(&journal.layout, segment, page, change) {
                 self.bits(leaf, change, updates.len());
-            });
+            }
         }
     }
 

@@ -22,7 +22,8 @@ use super::data::DataSequence;
 use super::engine::{Journal, JournalOptions, State, Writer};
 use super::group::Group;
 use super::overlay::{BlockId, Overlay};
-use super::replay::{Replayed, ReplayedBlock, Replayer, decode_group, replay_journal};
+use super::replay::{Replayed, Replayer, decode_group, replay_journal};
+use super::replayed::ReplayedBlock;
 use super::ring::Ring;
 use super::scan::{JournalEnd, ScannedGroup};
 use super::stages::Stages;
@@ -205,7 +206,8 @@ impl Journal {
 
     fn put_replayed(&self, writer: &mut Writer, blocks: Vec<ReplayedBlock>) {
         let changes = &mut writer.changes;
-        for ReplayedBlock { id, content, lsn, .. } in blocks {
+        for block in blocks {
+            let (lsn, ReplayedBlock { id, content, .. }) = (block.lsn(), block);
             self.overlay.put_replayed(id, Arc::new(content), lsn, changes.round);
             changes.dirty.insert(id);
         }

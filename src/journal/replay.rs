@@ -1,30 +1,26 @@
 //! Applying the groups of a journal to the blocks that they change, in memory, while the journal is still being read.
 //!
-//! The one who reads verifies groups, and judges how the journal ends; the one who applies decodes them. Where there is more
-//! than a batch of groups these are two threads. What comes out is what one after the other gives: with an error of
+//! The one who reads verifies groups, decodes what they make of extents, and judges how the journal ends; the other one
+//! applies them. Where there is more than a batch of groups these are two threads. What comes out is what one after the other gives: with an error of
 //! the reader nothing that was applied counts, nor what was found wrong with it.
 
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 
-use rustc_hash::FxHashMap;
-use smallvec::SmallVec;
-
-use super::append::{BitsChange, set_bits};
 use super::batch::{Batch, GroupView};
+use super::decoded::{Change, Decoder, ExtentsRead, Unusable};
 use super::engine::Journal;
-use super::extents::for_bits;
 use super::overlay::{BlockId, Overlay};
 use super::recovery::ReplayReport;
+use super::replayed::{GroupPlace, ReplayedBlock, ReplayedBlocks};
 use super::scan::{JournalEnd, ScannedGroup, read_journal};
 use super::tree::ChecksumTree;
 use crate::device::Port;
 use crate::error::{Error, Result, Structure};
 use crate::format::{
-    ExtentRecord, FEATURE_EXTENTS, Layout, LeafAddress, PAGE_HEADER_BYTES, Patch, Payload, PayloadError,
-    PayloadVisitor, Superblock, UpdateKind, content_checksum, decode_payload, header_digest, headers_digest,
-    visit_payload,
+    Layout, LeafAddress, Patch, Payload, PayloadError, PayloadReader, PayloadVisitor, Superblock, UpdateKind,
+    content_checksum, decode_payload,
 };
 
 /// Commits are held up at twice the blocks that make a checkpoint due; those that were let through before may add as much
@@ -33,52 +29,7 @@ use crate::format::{
 const MAX_ROUNDS: usize = 32;
 
 /// Batches that the reader may be ahead.
-const AHEAD: usize = 4;
-
-/// A block as groups made it.
-#[derive(Debug)]
-pub(super) struct ReplayedBlock {
-    pub(super) id: BlockId,
-    pub(super) content: Vec<u8>,
-    /// Last LSN of the last group that changed it.
-    pub(super) lsn: u64,
-    /// What the block must be after that group; what became of extents in it was compared when that group was applied.
-    checksum: Option<u32>,
-    /// Of page headers: their digest, once it is known.
-    digest: Option<u64>,
-    /// Last LSN of the last group that has records of extents in it.
-    extents_lsn: u64,
-    /// The same, of bits.
-    bits_lsn: u64,
-    group_offset: u64,
-}
-
-impl ReplayedBlock {
-    /// Changes the header of the page with this number, for the group that ends with this LSN. Returns by what the digest of
-    /// all blocks that the group changes differs for it.
-    fn change_header(
-        &mut self,
-        page: u64,
-        offset: u32,
-        lsn: u64,
-        change: impl FnOnce(&mut [u8; PAGE_HEADER_BYTES]),
-    ) -> Option<u64> {
-        let place = offset as usize;
-        let before = self.digest.unwrap_or_else(|| {
-            let first = page - (place / PAGE_HEADER_BYTES) as u64;
-            headers_digest(first, &self.content)
-        });
-        let header = self.content.get_mut(place..)?.first_chunk_mut()?;
-        let old = header_digest(page, header);
-        change(header);
-        let difference = old ^ header_digest(page, header);
-        self.digest = Some(before ^ difference);
-        // A checksum is of before.
-        (self.checksum, self.lsn) = (None, lsn);
-        let is_first = std::mem::replace(&mut self.extents_lsn, lsn) != lsn;
-        Some(if is_first { before ^ difference } else { difference })
-    }
-}
+const AHEAD: usize = 2;
 
 /// Applies groups, one after the other.
 pub(super) struct Replayer<'a> {
@@ -88,22 +39,17 @@ pub(super) struct Replayer<'a> {
     /// Blocks as they were made before.
     overlay: &'a Overlay,
     most_blocks: usize,
-    places: FxHashMap<BlockId, usize>,
-    blocks: Vec<ReplayedBlock>,
+    blocks: ReplayedBlocks,
     report: &'a mut ReplayReport,
-    /// The group that is being applied: its last LSN, and its offset on the device.
-    lsn: u64,
-    group_offset: u64,
+    /// The group that is being applied.
+    group: GroupPlace,
     /// The place of the block that is being changed.
-    current: usize,
+    current: u32,
     /// The digests of the blocks whose headers this group has changed so far.
     digest: u64,
     /// Places of the blocks whose bits this group has changed; each must have an update for its checksum.
-    bits: Vec<usize>,
-    /// Whether the store has the feature that groups may say what becomes of extents.
-    may_have_extents: bool,
-    /// Pages whose bits this group has changed so far. Each changes once in a group, so there is an end to them.
-    changed_pages: u64,
+    bits: Vec<u32>,
+    decoder: Decoder<'a>,
 }
 
 impl<'a> Replayer<'a> {
@@ -121,41 +67,66 @@ impl<'a> Replayer<'a> {
             tree,
             overlay,
             most_blocks: MAX_ROUNDS * Journal::max_dirty_blocks(layout),
-            places: FxHashMap::default(),
-            blocks: Vec::new(),
+            blocks: ReplayedBlocks::new(),
             report,
-            lsn: 0,
-            group_offset: 0,
+            group: GroupPlace::default(),
             current: 0,
             digest: 0,
             bits: Vec::new(),
-            may_have_extents: incompatible & FEATURE_EXTENTS != 0,
-            changed_pages: 0,
+            decoder: Decoder::new(layout, incompatible),
         }
     }
 
     /// Applies a group. After an error the blocks are of no use.
     pub(super) fn apply(&mut self, group: GroupView<'_>) -> Result<()> {
-        let header = &group.header;
-        self.lsn = header.last_lsn();
-        self.group_offset = group.offset;
+        self.begin_group(group);
+        let read = self.decoder.read(group, |change| self.change(change).map_err(Fault::Error));
+        self.end_group(group, read)
+    }
+
+    /// Applies a group whose changes of extents were decoded before.
+    fn apply_decoded(
+        &mut self,
+        group: GroupView<'_>,
+        changes: &[Change],
+        read: Result<ExtentsRead, Unusable>,
+    ) -> Result<()> {
+        self.begin_group(group);
+        let changed = changes.iter().try_for_each(|change| self.change(change).map_err(Fault::Error));
+        self.end_group(group, changed.and(read.map_err(Fault::Unusable)))
+    }
+
+    fn begin_group(&mut self, group: GroupView<'_>) {
+        self.group = GroupPlace { lsn: group.header.last_lsn(), offset: group.offset };
         self.digest = 0;
         self.bits.clear();
-        self.changed_pages = 0;
-        visit_payload(group.payload(), header.updates, self.layout.block_bytes(), self).map_err(|fault| {
+    }
+
+    /// Applies the updates of blocks, and compares what can be compared at once.
+    fn end_group(&mut self, group: GroupView<'_>, read: Result<ExtentsRead, Fault>) -> Result<()> {
+        let ended = read.and_then(|ExtentsRead { digest, rest }| {
+            digest.map_or(Ok(()), |digest| self.compare_extents(digest).map_err(Fault::Error))?;
+            PayloadReader::resume(group.payload(), rest).blocks(self.layout.block_bytes(), self)
+        });
+        ended.map_err(|fault| {
             // A group that cannot be decoded is refused for that, wherever in it that shows.
             match (decode_group(group, self.layout), fault) {
                 (Err(error), _) | (Ok(_), Fault::Error(error)) => error,
-                (Ok(_), Fault::Payload(error)) => undecodable(group, error),
+                (Ok(_), Fault::Unusable(Unusable::Payload(error))) => undecodable(group, error),
+                (Ok(_), Fault::Unusable(Unusable::Extents(reason))) => self.bad(reason),
+                (Ok(_), Fault::Unusable(Unusable::Outside(page))) => {
+                    self.bad(format!("an extent at page {page} is outside of the segments"))
+                }
             }
         })?;
         self.check_bits()?;
+        let header = &group.header;
         let report = &mut *self.report;
         report.records += 1;
         report.transactions += u64::from(header.transactions);
         report.bytes += u64::from(header.length);
         report.first_lsn.get_or_insert(header.first_lsn);
-        report.last_lsn = Some(self.lsn);
+        report.last_lsn = Some(self.group.lsn);
         Ok(())
     }
 
@@ -165,72 +136,60 @@ impl<'a> Replayer<'a> {
         let differs = |block: &&ReplayedBlock| {
             block.checksum.is_some_and(|checksum| content_checksum(&block.content) != checksum)
         };
-        match self.blocks.iter().filter(differs).min_by_key(|block| (block.lsn, block.id)) {
-            None => Ok(self.blocks),
-            Some(ReplayedBlock { id, lsn, group_offset, .. }) => Err(Error::corrupt(
+        match self.blocks.iter().filter(differs).min_by_key(|block| (block.lsn(), block.id)) {
+            None => Ok(self.blocks.into_blocks()),
+            Some(block) => Err(Error::corrupt(
                 Structure::JournalGroup,
-                *group_offset,
-                format!("{id:?} is not what the journal says it is after LSN {lsn}"),
+                block.group_offset,
+                format!("{:?} is not what the journal says it is after LSN {}", block.id, block.lsn()),
             )),
         }
     }
 
     fn bad(&self, reason: impl Into<String>) -> Error {
-        Error::corrupt(Structure::JournalGroup, self.group_offset, reason)
+        Error::corrupt(Structure::JournalGroup, self.group.offset, reason)
     }
 
     #[cold]
     fn misfit(&self) -> Fault {
-        let (id, lsn) = (self.blocks.get(self.current).map(|block| block.id), self.lsn);
+        let (id, lsn) = (self.blocks.get(self.current).map(|block| block.id), self.group.lsn);
         Fault::Error(self.bad(format!("{id:?} cannot take what the journal has for it after LSN {lsn}")))
     }
 
     /// The place of a block.
-    fn place_of(&mut self, kind: UpdateKind, id: BlockId) -> Result<usize> {
-        match self.places.get(&id) {
-            Some(&place) => Ok(place),
-            None => self.take_in(kind, id),
-        }
+    #[inline]
+    fn place_of(&mut self, kind: UpdateKind, id: BlockId) -> Result<u32> {
+        let known = match id {
+            BlockId::Metadata(leaf) => self.blocks.find_leaf(LeafAddress(leaf)),
+            BlockId::Caller(_) => self.blocks.find(id),
+        };
+        known.map_or_else(|| self.take_in(kind, id), Ok)
     }
 
-    /// What becomes of a header, and of the bits of its pages.
-    fn apply_extent(&mut self, record: &ExtentRecord) -> Result<()> {
-        if !self.may_have_extents {
-            return Err(self.bad("what becomes of extents, in a store without that feature"));
+    #[inline]
+    fn place_of_leaf(&mut self, leaf: LeafAddress) -> Result<u32> {
+        self.place_of(UpdateKind::Metadata, BlockId::Metadata(leaf.0))
+    }
+
+    /// Changes a header, or bits, or both.
+    #[inline]
+    fn change(&mut self, change: &Change) -> Result<()> {
+        let lsn = self.group.lsn;
+        if let Some(header) = &change.header {
+            self.report.writes += 1;
+            let place = self.place_of_leaf(header.leaf)?;
+            if let Some(block) = self.blocks.get_mut(place)
+                && let Some(digest) = block.change_header(header, lsn)
+            {
+                self.digest ^= digest;
+            }
         }
-        let &ExtentRecord { page: number, ref change } = record;
-        let (segment, page) = self.layout.page_in_segment(number);
-        let fits = page + change.reach() <= self.layout.pages_per_segment();
-        let segment = u32::try_from(segment).ok().filter(|segment| *segment < self.layout.segment_count());
-        let Some(segment) = segment.filter(|_| fits) else {
-            return Err(self.bad(format!("an extent at page {number} is outside of the segments")));
-        };
-        self.report.writes += 1;
-        self.changed_pages += change.bits().map_or(0, |(pages, _)| pages.len() as u64);
-        if self.changed_pages > self.layout.page_count() {
-            return Err(self.bad("a group changes more bits than there are pages"));
-        }
-        let (leaf, offset) = self.layout.header_place(segment, page);
-        let place = self.place_of(UpdateKind::Metadata, BlockId::Metadata(leaf.0))?;
-        if let Some(block) = self.blocks.get_mut(place)
-            && let Some(digest) =
-                block.change_header(number, offset, self.lsn, |header| change.apply_to_header(header))
-        {
-            self.digest ^= digest;
-            block.group_offset = self.group_offset;
-        }
-        let mut parts = SmallVec::<[_; 2]>::new();
-        for_bits(self.layout, segment, page, change, |leaf, bits| parts.push((leaf, bits)));
-        for (leaf, BitsChange { first, count, set }) in parts {
-            let place = self.place_of(UpdateKind::Metadata, BlockId::Metadata(leaf.0))?;
-            if let Some(block) = self.blocks.get_mut(place) {
-                set_bits(&mut block.content, first, count, set);
-                // One checksum is of before, and the group has another.
-                block.checksum = None;
-                block.group_offset = self.group_offset;
-                if std::mem::replace(&mut block.bits_lsn, self.lsn) != self.lsn {
-                    self.bits.push(place);
-                }
+        if change.bits.count > 0 {
+            let place = self.place_of_leaf(change.bitmap)?;
+            if let Some(block) = self.blocks.get_mut(place)
+                && block.change_bits(change.bits, lsn)
+            {
+                self.bits.push(place);
             }
         }
         Ok(())
@@ -238,13 +197,12 @@ impl<'a> Replayer<'a> {
 
     /// Whether each block whose bits the group has changed has a checksum in it (rule 11).
     fn check_bits(&self) -> Result<()> {
-        let unchecked =
-            |place: &&usize| self.blocks.get(**place).is_some_and(|block| block.checksum.is_none());
+        let unchecked = |place: &&u32| self.blocks.get(**place).is_some_and(|block| block.checksum.is_none());
         match self.bits.iter().find(unchecked).and_then(|place| self.blocks.get(*place)) {
             None => Ok(()),
             Some(ReplayedBlock { id, .. }) => Err(self.bad(format!(
                 "bits of {id:?} change, and no checksum says what it is after LSN {}",
-                self.lsn
+                self.group.lsn
             ))),
         }
     }
@@ -254,14 +212,16 @@ impl<'a> Replayer<'a> {
         if self.digest == digest {
             Ok(())
         } else {
-            Err(self
-                .bad(format!("page headers are not what the journal says they are after LSN {}", self.lsn)))
+            Err(self.bad(format!(
+                "page headers are not what the journal says they are after LSN {}",
+                self.group.lsn
+            )))
         }
     }
 
     /// Takes a block in that no group has changed so far.
     #[cold]
-    fn take_in(&mut self, kind: UpdateKind, id: BlockId) -> Result<usize> {
+    fn take_in(&mut self, kind: UpdateKind, id: BlockId) -> Result<u32> {
         let base = self.overlay.get(id).map(|content| content.to_vec());
         let content = match (id, base) {
             (BlockId::Metadata(leaf), _) if leaf >= self.layout.leaf_count() => {
@@ -282,18 +242,7 @@ impl<'a> Replayer<'a> {
                 self.port.read_vec(offset, self.layout.block_bytes() as usize)?
             }
         };
-        let place = self.blocks.len();
-        self.blocks.push(ReplayedBlock {
-            id,
-            content,
-            lsn: 0,
-            checksum: None,
-            digest: None,
-            extents_lsn: 0,
-            bits_lsn: 0,
-            group_offset: 0,
-        });
-        self.places.insert(id, place);
+        let place = self.blocks.push(ReplayedBlock::new(id, content));
         if self.blocks.len() > self.most_blocks {
             return Err(self.bad("more blocks than a journal is allowed to gather"));
         }
@@ -313,26 +262,24 @@ fn undecodable(group: GroupView<'_>, error: PayloadError) -> Error {
 
 /// Why a group cannot be applied.
 pub(super) enum Fault {
-    Payload(PayloadError),
+    Unusable(Unusable),
     Error(Error),
 }
 
 impl From<PayloadError> for Fault {
     fn from(error: PayloadError) -> Self {
-        Self::Payload(error)
+        Self::Unusable(error.into())
+    }
+}
+
+impl From<Unusable> for Fault {
+    fn from(unusable: Unusable) -> Self {
+        Self::Unusable(unusable)
     }
 }
 
 impl PayloadVisitor<'_> for Replayer<'_> {
     type Error = Fault;
-
-    fn extent(&mut self, record: ExtentRecord) -> Result<(), Fault> {
-        self.apply_extent(&record).map_err(Fault::Error)
-    }
-
-    fn end_of_extents(&mut self, digest: u64) -> Result<(), Fault> {
-        self.compare_extents(digest).map_err(Fault::Error)
-    }
 
     fn begin(&mut self, kind: UpdateKind, address: u64) -> Result<(), Fault> {
         let id = match kind {
@@ -341,25 +288,20 @@ impl PayloadVisitor<'_> for Replayer<'_> {
         };
         self.current = self.place_of(kind, id).map_err(Fault::Error)?;
         if let Some(block) = self.blocks.get_mut(self.current) {
-            block.digest = None;
-            if kind == UpdateKind::CallerImage {
-                block.content.fill(0);
-            }
+            block.begin(kind);
         }
         Ok(())
     }
 
     fn patch(&mut self, patch: Patch<'_>) -> Result<(), Fault> {
         self.report.writes += 1;
-        let fits = self.blocks.get_mut(self.current).is_some_and(|block| patch.apply(&mut block.content));
+        let fits = self.blocks.get_mut(self.current).is_some_and(|block| block.patch(&patch));
         if fits { Ok(()) } else { Err(self.misfit()) }
     }
 
     fn end(&mut self, checksum_after: u32) -> Result<(), Fault> {
         if let Some(block) = self.blocks.get_mut(self.current) {
-            block.checksum = Some(checksum_after);
-            block.lsn = self.lsn;
-            block.group_offset = self.group_offset;
+            block.conclude(checksum_after, self.group);
         }
         Ok(())
     }
@@ -387,12 +329,15 @@ impl AllButLast<'_> {
     }
 
     fn apply(&mut self, batch: &Batch) -> Result<()> {
-        let mut groups = batch.groups();
-        let Some(last) = groups.next_back() else { return Ok(()) };
+        let mut others = batch.others();
+        let Some(last) = others.next_back() else { return Ok(()) };
         if let Some(before) = self.last.take() {
             self.replayer.apply(before.view())?;
         }
-        for group in groups {
+        for (group, changes, read) in batch.decoded() {
+            self.replayer.apply_decoded(group, changes, read)?;
+        }
+        for group in others {
             self.replayer.apply(group)?;
         }
         self.last = Some(last.to_owned());
@@ -414,12 +359,13 @@ pub(super) struct Replayed {
 /// What [`read_journal`] refuses; else what is wrong with the first group that cannot be applied; else what is wrong with a
 /// block.
 pub(super) fn replay_journal(superblock: &Superblock, replayer: Replayer<'_>) -> Result<Replayed> {
-    let port = replayer.port;
+    let (port, decoder) = (replayer.port, replayer.decoder);
     let applier = Mutex::new(AllButLast { replayer, last: None, error: None });
     let end = thread::scope(|scope| {
         let mut batches = 0_u64;
         let mut helper = None;
-        read_journal(port, superblock, &mut |batch| {
+        read_journal(port, superblock, &mut |mut batch| {
+            batch.decode(decoder);
             batches += 1;
             // One batch is not worth a thread. Where calls do not block, reads come in an order that is always the same.
             if batches == 2 && port.may_block() {

@@ -9,7 +9,7 @@ use super::super::header::MAX_PAGES;
 use super::super::{HeaderKind, PAGE_HEADER_BYTES, PageHeader, SLACK_UNITS, read_varint, write_varint};
 
 /// Kind of the update, for device 0.
-pub(super) const KIND: u64 = 3;
+pub(super) const KIND: u8 = 3;
 
 const WHAT_KIND_BITS: u32 = 3;
 const WHAT_REPLACES: u64 = 1 << WHAT_KIND_BITS;
@@ -151,7 +151,7 @@ impl ExtentsEncoder {
 
     /// Writes the update.
     pub(super) fn write(&self, out: &mut Vec<u8>, digest: u64) {
-        write_varint(out, KIND);
+        out.push(KIND);
         write_varint(out, self.count);
         out.extend_from_slice(&self.bytes);
         out.extend_from_slice(&digest.to_le_bytes());
@@ -160,6 +160,7 @@ impl ExtentsEncoder {
 
 impl Previous {
     /// Takes a record from the front of `input`; else what is wrong with it.
+    #[inline(always)]
     fn read(&mut self, input: &mut &[u8]) -> Result<ExtentRecord, &'static str> {
         const BAD: &str = "bad number";
         let page = self.page.wrapping_add(read_signed(input).ok_or(BAD)?);
@@ -194,10 +195,12 @@ impl Previous {
     }
 }
 
+#[inline]
 fn pages_of(input: &mut &[u8]) -> Result<u32, &'static str> {
     pages(read_varint(input).ok_or("bad number")?)
 }
 
+#[inline]
 fn pages(number: u64) -> Result<u32, &'static str> {
     u32::try_from(number).ok().filter(|pages| *pages <= MAX_PAGES).ok_or("too many pages")
 }
@@ -224,6 +227,7 @@ fn write_signed(out: &mut Vec<u8>, value: u64) {
     write_varint(out, value << 1 ^ (value.cast_signed() >> 63).cast_unsigned());
 }
 
+#[inline(always)]
 fn read_signed(input: &mut &[u8]) -> Option<u64> {
     let value = read_varint(input)?;
     Some(value >> 1 ^ (value & 1).wrapping_neg())

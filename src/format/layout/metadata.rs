@@ -117,8 +117,10 @@ impl Layout {
     /// Block and offset of a page's header.
     #[must_use]
     pub fn header_place(&self, segment: u32, page: u32) -> (LeafAddress, u32) {
+        // Powers of two: a division takes longer than all the rest.
         let per_block = self.headers_per_block();
-        (self.header_leaf(segment, u64::from(page / per_block)), page % per_block * narrow(PAGE_HEADER_BYTES))
+        let block = u64::from(page >> per_block.trailing_zeros());
+        (self.header_leaf(segment, block), (page & (per_block - 1)) * narrow(PAGE_HEADER_BYTES))
     }
 
     /// The metadata blocks of a segment: its bitmap, then its page headers.
