@@ -81,7 +81,7 @@ impl Changes {
 }
 
 /// A run of bits of a metadata block that is set or cleared, the least significant bit of each byte first.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BitsChange {
     /// The first of them, counted in the block.
     pub(super) first: u32,

@@ -13,7 +13,7 @@ use crate::format::{
 const MOST_AHEAD: usize = 1 << 17;
 
 /// What becomes of a header.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HeaderChange {
     /// The page that it is of.
     pub(super) page: u64,
@@ -42,7 +42,7 @@ impl HeaderChange {
 }
 
 /// What becomes of a header, or of bits of one block, or both.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) header: Option<HeaderChange>,
     /// The block of the bits; there may be none.
@@ -67,7 +67,7 @@ impl From<PayloadError> for Unusable {
 }
 
 /// How a group was read up to the end of its extents.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ExtentsRead {
     /// The digest of the blocks of their headers, if there are any.
     pub(super) digest: Option<u64>,
@@ -196,5 +196,141 @@ impl Decoded {
             start = end;
             (changes, read)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use quickcheck::quickcheck;
+
+    use super::*;
+    use crate::device::DeviceGeometry;
+    use crate::format::{
+        ExtentsEncoder, GeometryRequest, GroupHeader, HeaderKind, PayloadEncoder, UpdateKind,
+    };
+    use crate::media::Medium;
+
+    fn layout() -> Layout {
+        let device = DeviceGeometry { len_bytes: 8 << 30, sector_bytes: 512, physical_block_bytes: 4096 };
+        let (medium, segment_bytes) = (Medium::Nvme, Some(1 << 30));
+        Layout::plan(&GeometryRequest {
+            device,
+            medium,
+            page_bytes: None,
+            segment_bytes,
+            journal_bytes: None,
+        })
+        .unwrap()
+    }
+
+    /// A group with these records and an update of a block behind them.
+    fn group(records: &[(u64, ExtentChange)]) -> (GroupHeader, Vec<u8>) {
+        let (mut extents, mut encoder) = (ExtentsEncoder::default(), PayloadEncoder::default());
+        records.iter().for_each(|(page, change)| extents.push(*page, change));
+        encoder.push_extents(&extents, 7);
+        encoder.push(UpdateKind::Metadata, 3, &[1; 8], &[(2, 4)], 1);
+        let (bytes, length, updates) = encoder.finish(512);
+        let header = GroupHeader {
+            length,
+            transactions: 1,
+            epoch: 1,
+            position: 0,
+            first_lsn: 1,
+            durable_lsn: 0,
+            updates,
+        };
+        (header, bytes)
+    }
+
+    fn begin(pages: u32, owner: u64) -> ExtentChange {
+        let header = PageHeader { owner, generation: 1, kind: HeaderKind::Extent, pages, slack: 0 };
+        ExtentChange::Begin { header }
+    }
+
+    type Read = (Vec<Change>, Result<ExtentsRead, Unusable>);
+
+    /// One after the other; and ahead, if that is possible.
+    fn both(decoder: Decoder<'_>, header: GroupHeader, bytes: &[u8]) -> (Read, Option<Read>) {
+        let group = GroupView { header, bytes, offset: 0 };
+        let mut changes = Vec::new();
+        let read = decoder.read(group, |change| {
+            changes.push(*change);
+            Ok(())
+        });
+        let mut decoded = Decoded::default();
+        let ahead = decoded.push(group, decoder).then(|| {
+            let (changes, read) = decoded.groups().next().unwrap();
+            (changes.to_vec(), read)
+        });
+        ((changes, read), ahead)
+    }
+
+    quickcheck! {
+        fn ahead_is_what_one_after_the_other_is(pages: Vec<(u32, u32)>, at: u16, to: u8) -> bool {
+            let layout = layout();
+            let record = |&(page, pages): &(u32, u32)| {
+                let page = u64::from(page) % layout.page_count();
+                let pages = 1 + pages % 100_000;
+                (page, if pages % 3 == 0 { ExtentChange::End { pages } } else { begin(pages, page) })
+            };
+            let records: Vec<_> = pages.iter().map(record).collect();
+            let (header, mut bytes) = group(&records);
+            let good = both(Decoder::new(&layout, FEATURE_EXTENTS), header, &bytes);
+            let at = usize::from(at) % bytes.len();
+            bytes[at] = to;
+            let bad = both(Decoder::new(&layout, FEATURE_EXTENTS), header, &bytes);
+            good.1 == Some(good.0) && bad.1 == Some(bad.0)
+        }
+    }
+
+    #[test]
+    fn a_run_over_the_end_of_a_bitmap_block_changes_bits_in_both() {
+        let layout = layout();
+        let first = u64::from(layout.pages_per_segment()) + u64::from(layout.pages_per_bitmap_block()) - 3;
+        let (header, bytes) = group(&[(first, begin(10, 9)), (first + 100, ExtentChange::End { pages: 0 })]);
+        let ((changes, read), _) = both(Decoder::new(&layout, FEATURE_EXTENTS), header, &bytes);
+        assert_eq!(read.unwrap().digest, Some(7));
+        let bits: Vec<_> = changes.iter().map(|change| (change.bits.first, change.bits.count)).collect();
+        assert_eq!(bits, [(layout.pages_per_bitmap_block() - 3, 3), (0, 7), (0, 0)]);
+        assert_eq!(changes[1].bitmap, layout.bitmap_leaf(1, 1));
+        let headers: Vec<_> = changes.iter().map(|change| change.header.map(|header| header.page)).collect();
+        assert_eq!(headers, [Some(first), None, Some(first + 100)]);
+    }
+
+    #[test]
+    fn what_cannot_be_in_the_store_is_refused() {
+        let layout = layout();
+        let refused = |records: &[(u64, ExtentChange)], features| {
+            let (header, bytes) = group(records);
+            let ((_, read), ahead) = both(Decoder::new(&layout, features), header, &bytes);
+            assert_eq!(ahead.unwrap().1, read);
+            read.err()
+        };
+        let all = layout.pages_per_segment();
+        assert_eq!(refused(&[(0, begin(all, 1))], FEATURE_EXTENTS), None);
+        assert_eq!(refused(&[(1, begin(all, 1))], FEATURE_EXTENTS), Some(Unusable::Outside(1)));
+        let beyond = u64::from(layout.segment_count()) * u64::from(all);
+        assert_eq!(refused(&[(beyond, begin(1, 1))], FEATURE_EXTENTS), Some(Unusable::Outside(beyond)));
+        let without = "what becomes of extents, in a store without that feature";
+        assert_eq!(refused(&[(0, begin(1, 1))], 0), Some(Unusable::Extents(without)));
+        // All pages, and one more.
+        let whole: Vec<_> = (0..u64::from(layout.segment_count()))
+            .map(|segment| (segment * u64::from(all), ExtentChange::End { pages: all }))
+            .collect();
+        assert_eq!(refused(&whole, FEATURE_EXTENTS), None);
+        let too_many = "a group changes more bits than there are pages";
+        let more = [&whole[..], &[(5, ExtentChange::End { pages: 1 })]].concat();
+        assert_eq!(refused(&more, FEATURE_EXTENTS), Some(Unusable::Extents(too_many)));
+    }
+
+    #[test]
+    fn a_group_that_would_take_much_memory_is_not_decoded_ahead() {
+        let layout = layout();
+        let records: Vec<_> =
+            (0..MOST_AHEAD as u64).map(|page| (page, ExtentChange::End { pages: 0 })).collect();
+        let (header, bytes) = group(&records);
+        let ((changes, _), ahead) = both(Decoder::new(&layout, FEATURE_EXTENTS), header, &bytes);
+        assert_eq!((changes.len(), ahead), (records.len(), None));
     }
 }
