@@ -233,10 +233,15 @@ impl Journal {
         let mut written_at = sealed_at;
         let written = Ring::new(&self.port, &self.layout)
             .write(writer.head_position, &encoded.bytes)
-            .inspect(|()| written_at = self.now())
-            .and_then(|()| self.port.flush());
+            .and_then(|()| {
+                written_at = self.now();
+                // All that has been written directly by now is durable with the group.
+                let mark = self.data.mark();
+                self.port.flush()?;
+                Ok(mark)
+            });
         match written {
-            Ok(()) => {
+            Ok(mark) => {
                 let flushed_at = self.now();
                 self.note_write(flushed_at.saturating_sub(sealed_at));
                 self.recent_transactions.store(group.transactions, Ordering::Relaxed);
@@ -251,6 +256,9 @@ impl Journal {
                 if let Some(publisher) = self.publisher.get() {
                     publisher.durable(&self.port, writer.durable_lsn);
                 }
+                // They are about to join the next group, and those who are told begin something new.
+                self.data.flushed(mark);
+                self.wake_data_waiters();
                 group.teller.tell(Ok(()));
                 let stages = &self.stages;
                 stages.write.record_time(written_at.saturating_sub(sealed_at));

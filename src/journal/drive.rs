@@ -25,7 +25,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use super::engine::{Journal, State, count};
 use super::maintenance::EngineThread;
 use super::outcome::Ticket;
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 /// How long a writer waits for somebody who wants a turn to take it: at most a millisecond in all.
 const YIELD: Duration = Duration::from_micros(20);
@@ -223,29 +223,29 @@ impl Journal {
             }
             group
         };
-        let mark = self.data.mark();
         let result = match group {
             Some(group) => self.write_group(&mut writer, &group),
-            None => {
-                count(&self.counters.data_flushes, 1);
-                let start = self.now();
-                let flushed = self.port.flush().inspect_err(|error| {
-                    self.port.poison(error.clone());
-                });
-                self.note_write(self.now().saturating_sub(start));
-                flushed
-            }
+            None => self.flush_data(),
         };
         drop(writer);
         self.let_others_write();
-        if result.is_ok() {
-            self.data.flushed(mark);
-            self.wake_data_waiters();
-            if self.wants_checkpoint() {
-                self.request_checkpoint();
-            }
+        if result.is_ok() && self.wants_checkpoint() {
+            self.request_checkpoint();
         }
         self.done_if_idle()
+    }
+
+    /// Makes durable what was written directly, for those who wait for that and nothing else.
+    fn flush_data(&self) -> Result<()> {
+        count(&self.counters.data_flushes, 1);
+        let (start, mark) = (self.now(), self.data.mark());
+        self.port.flush().inspect_err(|error| {
+            self.port.poison(error.clone());
+        })?;
+        self.note_write(self.now().saturating_sub(start));
+        self.data.flushed(mark);
+        self.wake_data_waiters();
+        Ok(())
     }
 
     /// Saves the round that would find out.
