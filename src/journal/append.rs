@@ -29,6 +29,8 @@ pub(super) struct Changes {
     pub(super) missing: bool,
     /// For encoding it.
     pub(super) scratch: Scratch,
+    /// For sorting changes of bits.
+    pub(super) bits: Vec<(LeafAddress, BitsChange)>,
     pub(super) dirty: FxHashSet<BlockId>,
     /// Grows with each snapshot. A block that was last noted as dirty in an earlier round is not in `dirty`; a block of a
     /// caller whose last image is of an earlier round needs a new one.
@@ -44,6 +46,7 @@ impl Default for Changes {
             extents: ExtentsMade::default(),
             missing: false,
             scratch: Scratch::default(),
+            bits: Vec::new(),
             dirty: FxHashSet::default(),
             round: 1,
         }
@@ -145,15 +148,16 @@ impl<'a> Appender<'a> {
         });
     }
 
-    /// Sets or clears a run of bits of a metadata block, one of so many changes, perhaps all of this block. What changes is said
-    /// elsewhere: the group has an update of the block for its checksum.
-    pub(super) fn bits(&mut self, leaf: LeafAddress, change: BitsChange, changes: usize) {
-        let BitsChange { first, count, set } = change;
+    /// Sets or clears runs of bits of a metadata block, one after the other. What changes is said elsewhere: the group has an
+    /// update of the block for its checksum.
+    pub(super) fn many_bits(&mut self, leaf: LeafAddress, changes: impl ExactSizeIterator<Item = BitsChange>) {
         self.metadata(leaf, |_, crc, content| {
-            crc.announce(changes);
-            crc.change(content, first / 8..(first + count).div_ceil(8), |content| {
-                set_bits(content, first, count, set);
-            });
+            crc.announce(changes.len());
+            for BitsChange { first, count, set } in changes {
+                crc.change(content, first / 8..(first + count).div_ceil(8), |content| {
+                    set_bits(content, first, count, set);
+                });
+            }
             true
         });
     }

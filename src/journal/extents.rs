@@ -60,13 +60,21 @@ impl Appender<'_> {
     /// Changes headers, and the bits of their pages. Where a group changes bytes of the same blocks of headers, too, it does that
     /// after all of these.
     pub fn extents(&mut self, updates: &[ExtentUpdate]) {
-        let journal = self.journal;
+        let layout = &self.journal.layout;
+        let mut bits = std::mem::take(&mut self.changes.bits);
         for &ExtentUpdate { segment, page, ref change } in updates {
             self.header(segment, page, change);
-            for (leaf, change) in bits_of(&journal.layout, segment, page, change) {
-                self.bits(leaf, change, updates.len());
+            bits.extend(bits_of(layout, segment, page, change));
+        }
+        // Many are in few blocks. Those of one block stay in order.
+        bits.sort_by_key(|(leaf, _)| *leaf);
+        for bits in bits.chunk_by(|(leaf, _), (next, _)| leaf == next) {
+            if let Some((leaf, _)) = bits.first() {
+                self.many_bits(*leaf, bits.iter().map(|(_, change)| *change));
             }
         }
+        bits.clear();
+        self.changes.bits = bits;
     }
 
     fn header(&mut self, segment: u32, page: u32, change: &ExtentChange) {

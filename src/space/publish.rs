@@ -62,17 +62,16 @@ pub(super) struct Publishing<'a> {
 }
 
 impl Batch {
-    /// Notes that a record changes, which was this before.
-    fn note(&mut self, segment: u32, before: SegmentRecord) {
-        if !self.changed.iter().any(|changed| changed.segment == segment) {
-            self.changed.push(ChangedRecord { segment, before, freed: 0 });
-        }
-    }
-
-    /// Notes that pages of a segment are freed, whose record changes.
-    fn note_freed(&mut self, segment: u32, pages: u32) {
-        if let Some(changed) = self.changed.iter_mut().find(|changed| changed.segment == segment) {
-            changed.freed += pages;
+    /// Notes that the record of a segment changes, and that so many of its pages are freed. `place` is the segment's own note
+    /// of where it is here.
+    #[inline]
+    fn note(&mut self, segment: u32, place: &mut u32, before: SegmentRecord, freed: u32) {
+        match self.changed.get_mut(*place as usize) {
+            Some(changed) if changed.segment == segment => changed.freed += freed,
+            _ => {
+                *place = u32::try_from(self.changed.len()).unwrap_or(u32::MAX);
+                self.changed.push(ChangedRecord { segment, before, freed });
+            }
         }
     }
 }
@@ -148,10 +147,10 @@ impl Space {
         work: &mut Publishing<'_>,
         change: impl FnOnce(&mut SegmentRecord),
     ) {
-        let Some(segment) = self.segment_mut(number) else { return };
-        let before = segment.record;
-        change(&mut segment.record);
-        work.batch.note(number, before);
+        if let Some(segment) = self.segment_mut(number) {
+            work.batch.note(number, &mut segment.place_in_batch, segment.record, 0);
+            change(&mut segment.record);
+        }
     }
 
     /// What follows from the counts of a record: role and class, and the counters.
@@ -297,16 +296,15 @@ impl Space {
     ) {
         let role = self.segment(number).map_or(Role::Unused, |segment| segment.record.role);
         let slab_bytes = self.slab_bytes(role, pages);
-        self.change_record(number, work, |record| {
+        let bytes = u64::from(pages) * u64::from(self.layout().page_bytes());
+        self.counters.count_held(Held::default(), Held { reserved: 0, pending: bytes });
+        if let Some(segment) = self.segment_mut(number) {
+            let record = &mut segment.record;
+            work.batch.note(number, &mut segment.place_in_batch, *record, pages);
             record.used_pages = record.used_pages.saturating_sub(pages);
             record.item_bytes = record.item_bytes.saturating_sub(slab_bytes);
             record.capacity_bytes = record.capacity_bytes.saturating_sub(slab_bytes);
             more(record);
-        });
-        work.batch.note_freed(number, pages);
-        let bytes = u64::from(pages) * u64::from(self.layout().page_bytes());
-        self.counters.count_held(Held::default(), Held { reserved: 0, pending: bytes });
-        if let Some(segment) = self.segment_mut(number) {
             segment.pending.push((page, pages));
         }
         self.reindex(number);

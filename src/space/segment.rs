@@ -61,6 +61,8 @@ pub struct Segment {
     pub(super) item_lead: u16,
     /// It is in the list of empty segments.
     pub(super) listed_empty: bool,
+    /// Where the [batch](super::publish::Batch) that is being published has it; of another one, this means nothing.
+    pub(super) place_in_batch: u32,
 }
 
 impl Segment {
