@@ -167,7 +167,7 @@ impl Allocator {
             };
             let maintenance = Maintenance::start(&journal)?;
             // The thread that writes groups must never be the one that closes the store: it has no more than this.
-            let shared = Arc::new(Shared::new(Arc::clone(journal.layout()), core));
+            let shared = Arc::new(Shared::new(Arc::clone(journal.layout()), core, options.block_up_to));
             journal.set_publisher(Arc::clone(&shared) as _);
             let inner = Inner {
                 journal,

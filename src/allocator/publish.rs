@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, LockResult, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 use rustc_hash::FxHashSet;
@@ -22,6 +23,8 @@ use crate::space::{Allocation, Batch, MetadataBlocks, Place, Published, Release,
 
 /// Transactions that take effect under one holding of the lock: others wait for it meanwhile.
 const TOGETHER: usize = 64;
+/// The longest that a thread lets others have the lock over the space, again and again, before it queues up for it.
+const MOST_PATIENCE: Duration = Duration::from_micros(400);
 
 /// An extent that a transaction allocates.
 #[derive(Clone, Copy, Debug)]
@@ -98,8 +101,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(layout: Arc<Layout>, core: Core) -> Self {
-        Self { layout, core: Turns::new(core), queue: CachePadded::default(), lists: Mutex::default() }
+    /// Threads block for at most `block_up_to` while others are at work.
+    pub(super) fn new(layout: Arc<Layout>, core: Core, block_up_to: Duration) -> Self {
+        let core = Turns::new(core, block_up_to.min(MOST_PATIENCE));
+        Self { layout, core, queue: CachePadded::default(), lists: Mutex::default() }
     }
 
     pub(super) fn core(&self, port: &Port) -> MutexGuard<'_, Core> {
@@ -143,6 +148,10 @@ impl Publisher for Shared {
         // After an error, or a panic, they may not be empty, and are dropped.
         *self.lists() = changes;
         Ok(())
+    }
+
+    fn writing(&self) {
+        self.core.pause();
     }
 
     fn durable(&self, port: &Port, lsn: u64) {

@@ -1,39 +1,56 @@
 //! A mutex around what is large and changes with each call: several cache lines travel whenever another core takes it.
 //!
 //! Where two threads take it in turns, each of them waits for these lines more than for the other thread: together they do less
-//! than one does alone. So whoever finds it taken waits until the other has not taken it for a moment, and has a number
-//! of turns in a row then. On the machine of `BENCHMARKS.md` that makes a tenth more transactions.
+//! than one does alone. So whoever finds it taken lets the other go on: at first for a moment, and if that one takes it again and
+//! again, asleep, until it [pauses](Turns::pause) to do something else, as it does while a group is written. Tasks that
+//! a sleeping thread of a runtime has in hand run then, or are taken over by the other. `docs/ARCHITECTURE.md` has what that
+//! brings.
 
 use std::hint::spin_loop;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{LockResult, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Condvar, LockResult, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
 /// About the time between two turns of a thread that has much to do.
-const PAUSE: Duration = Duration::from_nanos(600);
-/// The longest that anybody waits for such a pause; then it is an ordinary mutex.
-const MOST_PATIENCE: Duration = Duration::from_micros(60);
+const MOMENT: Duration = Duration::from_nanos(600);
+/// Who has so many turns while another one waits has more of them.
+const MANY_TURNS: u64 = 4;
+const NAP: Duration = Duration::from_micros(50);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Turns<T> {
     value: CachePadded<Mutex<T>>,
-    /// Grows with each turn that was had without waiting.
+    /// Grows with each turn, but for those that were waited for.
     turns: CachePadded<AtomicU64>,
+    /// The longest that anybody waits for a pause; then it is an ordinary mutex.
+    patience: Duration,
+    /// How long anybody sleeps before looking whether the other is still at it.
+    nap: Duration,
+    asleep: AtomicUsize,
+    pauses: Mutex<u64>,
+    paused: Condvar,
 }
 
 impl<T> Turns<T> {
-    pub(super) fn new(value: T) -> Self {
-        Self { value: Mutex::new(value).into(), turns: CachePadded::default() }
+    pub(super) fn new(value: T, patience: Duration) -> Self {
+        Self {
+            value: Mutex::new(value).into(),
+            turns: CachePadded::default(),
+            patience,
+            nap: NAP,
+            asleep: AtomicUsize::new(0),
+            pauses: Mutex::new(0),
+            paused: Condvar::new(),
+        }
     }
 
     /// Takes the lock.
     #[inline]
     pub(super) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
         if let Ok(value) = self.value.try_lock() {
-            // Only the one who has the lock comes here.
-            self.turns.store(self.turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+            self.count_turn();
             return Ok(value);
         }
         self.wait_for_a_pause();
@@ -43,21 +60,60 @@ impl<T> Turns<T> {
     /// Takes the lock as soon as it can be had, for whoever has many waiting for him.
     #[inline]
     pub(super) fn lock_at_once(&self) -> LockResult<MutexGuard<'_, T>> {
-        self.value.lock()
+        let value = self.value.lock();
+        self.count_turn();
+        value
+    }
+
+    /// The one who had many turns is going to do something else for a while: who sleeps is woken.
+    pub(super) fn pause(&self) {
+        // Who falls asleep just now has a nap, and looks again.
+        if self.asleep.load(Ordering::Relaxed) > 0 {
+            *self.pauses.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+            self.paused.notify_all();
+        }
+    }
+
+    fn count_turn(&self) {
+        // Only the one who has the lock comes here.
+        self.turns.store(self.turns().wrapping_add(1), Ordering::Relaxed);
+    }
+
+    fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
     }
 
     #[cold]
     fn wait_for_a_pause(&self) {
-        let began = Instant::now();
-        loop {
-            let (turns, since) = (self.turns.load(Ordering::Relaxed), Instant::now());
-            while since.elapsed() < PAUSE {
+        let (began, first) = (Instant::now(), self.turns());
+        let mut turns = first;
+        while turns.wrapping_sub(first) < MANY_TURNS {
+            let since = Instant::now();
+            while since.elapsed() < MOMENT {
                 spin_loop();
             }
-            if turns == self.turns.load(Ordering::Relaxed) || began.elapsed() > MOST_PATIENCE {
+            if turns == self.turns() || began.elapsed() >= self.patience {
                 return;
             }
+            turns = self.turns();
         }
+        self.sleep(began);
+    }
+
+    /// Until the other pauses, or does nothing for the time of a nap.
+    fn sleep(&self, began: Instant) {
+        self.asleep.fetch_add(1, Ordering::Relaxed);
+        let mut pauses = self.pauses.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = *pauses;
+        loop {
+            let turns = self.turns();
+            let nap = self.nap.min(self.patience.saturating_sub(began.elapsed()));
+            (pauses, _) = self.paused.wait_timeout(pauses, nap).unwrap_or_else(PoisonError::into_inner);
+            if *pauses != before || turns == self.turns() || began.elapsed() >= self.patience {
+                break;
+            }
+        }
+        self.asleep.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -65,29 +121,78 @@ impl<T> Turns<T> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test")]
     use super::*;
+    use std::sync::atomic::AtomicBool;
     use std::thread;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    /// When a test has failed.
+    const DEADLINE: Duration = Duration::from_secs(10);
 
     #[test]
     fn one_at_a_time_has_it_and_everybody_gets_it() {
-        let turns = Turns::new(0_u64);
+        for patience in [Duration::ZERO, Duration::from_micros(400), HOUR] {
+            let turns = Turns::new(0_u64, patience);
+            thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        for _ in 0..10_000 {
+                            let mut value = turns.lock().unwrap();
+                            let before = *value;
+                            spin_loop();
+                            *value = before + 1;
+                        }
+                    });
+                }
+            });
+            assert_eq!(*turns.lock().unwrap(), 40_000);
+        }
+    }
+
+    /// Whether somebody who sleeps wakes up while another one has turn after turn, and calls `between` in between.
+    fn wakes_up(patience: Duration, nap: Duration, between: impl Fn(&Turns<()>)) -> bool {
+        let (turns, awake) = (Turns { nap, ..Turns::new((), patience) }, AtomicBool::new(false));
+        let began = Instant::now();
         thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..10_000 {
-                        let mut value = turns.lock().unwrap();
-                        let before = *value;
-                        spin_loop();
-                        *value = before + 1;
-                    }
-                });
+            scope.spawn(|| {
+                turns.sleep(Instant::now());
+                awake.store(true, Ordering::Relaxed);
+            });
+            while !awake.load(Ordering::Relaxed) {
+                if began.elapsed() > DEADLINE {
+                    // For the sake of the one who still sleeps.
+                    *turns.pauses.lock().unwrap() += 1;
+                    turns.paused.notify_all();
+                    return false;
+                }
+                drop(turns.lock_at_once().unwrap());
+                if turns.asleep.load(Ordering::Relaxed) > 0 {
+                    between(&turns);
+                }
             }
-        });
-        assert_eq!(*turns.lock().unwrap(), 40_000);
+            true
+        })
+    }
+
+    #[test]
+    fn patience_has_an_end() {
+        for patience in [Duration::ZERO, Duration::from_millis(5)] {
+            assert!(wakes_up(patience, HOUR, |_| {}), "{patience:?}");
+        }
+    }
+
+    #[test]
+    fn a_pause_is_for_those_who_sleep() {
+        assert!(wakes_up(HOUR, HOUR, Turns::pause));
+    }
+
+    #[test]
+    fn who_does_nothing_for_long_is_not_waited_for() {
+        assert!(wakes_up(HOUR, NAP, |_| thread::sleep(Duration::from_millis(20))));
     }
 
     #[test]
     fn a_panic_of_another_is_told() {
-        let turns = Turns::new(0);
+        let turns = Turns::new(0, HOUR);
         let panicked = thread::scope(|scope| {
             scope
                 .spawn(|| {

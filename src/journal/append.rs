@@ -150,7 +150,11 @@ impl<'a> Appender<'a> {
 
     /// Sets or clears runs of bits of a metadata block, one after the other. What changes is said elsewhere: the group has an
     /// update of the block for its checksum.
-    pub(super) fn many_bits(&mut self, leaf: LeafAddress, changes: impl ExactSizeIterator<Item = BitsChange>) {
+    pub(super) fn many_bits(
+        &mut self,
+        leaf: LeafAddress,
+        changes: impl ExactSizeIterator<Item = BitsChange>,
+    ) {
         self.metadata(leaf, |_, crc, content| {
             crc.announce(changes.len());
             for BitsChange { first, count, set } in changes {

@@ -230,10 +230,12 @@ impl Journal {
         header.seal(&self.store, &mut encoded.bytes);
         let sealed_at = self.now();
         self.stages.encode.record_time(sealed_at.saturating_sub(published_at));
+        if let Some(publisher) = self.publisher.get() {
+            publisher.writing();
+        }
         let mut written_at = sealed_at;
-        let written = Ring::new(&self.port, &self.layout)
-            .write(writer.head_position, &encoded.bytes)
-            .and_then(|()| {
+        let written =
+            Ring::new(&self.port, &self.layout).write(writer.head_position, &encoded.bytes).and_then(|()| {
                 written_at = self.now();
                 // All that has been written directly by now is durable with the group.
                 let mark = self.data.mark();
