@@ -24,7 +24,9 @@ use crate::space::{Allocation, Batch, MetadataBlocks, Place, Published, Release,
 /// Transactions that take effect under one holding of the lock: others wait for it meanwhile.
 const TOGETHER: usize = 64;
 /// The longest that a thread lets others have the lock over the space, again and again, before it queues up for it.
-const MOST_PATIENCE: Duration = Duration::from_micros(400);
+const MOST_PATIENCE: Duration = Duration::from_millis(1);
+/// Transactions in a group that are few beside those that a sleeping thread may have in hand.
+const FEW: u32 = 32;
 
 /// An extent that a transaction allocates.
 #[derive(Clone, Copy, Debug)]
@@ -150,8 +152,10 @@ impl Publisher for Shared {
         Ok(())
     }
 
-    fn writing(&self) {
-        self.core.pause();
+    fn writing(&self, transactions: u32) {
+        if transactions <= FEW {
+            self.core.pause();
+        }
     }
 
     fn durable(&self, port: &Port, lsn: u64) {

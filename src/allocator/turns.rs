@@ -2,9 +2,9 @@
 //!
 //! Where two threads take it in turns, each of them waits for these lines more than for the other thread: together they do less
 //! than one does alone. So whoever finds it taken lets the other go on: at first for a moment, and if that one takes it again and
-//! again, asleep, until it [pauses](Turns::pause) to do something else, as it does while a group is written. Tasks that
-//! a sleeping thread of a runtime has in hand run then, or are taken over by the other. `docs/ARCHITECTURE.md` has what that
-//! brings.
+//! again, asleep, until it has nothing to do with it for a while, or [pauses](Turns::pause). A thread of a runtime has
+//! other tasks in hand meanwhile, which wait with it, so it is not to have many (see `WOKEN_TOGETHER` in
+//! `journal/drive.rs`). `docs/ARCHITECTURE.md` has what that brings.
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use crossbeam_utils::CachePadded;
 
 /// About the time between two turns of a thread that has much to do.
-const MOMENT: Duration = Duration::from_nanos(600);
+const MOMENT: Duration = Duration::from_nanos(1500);
 /// Who has so many turns while another one waits has more of them.
-const MANY_TURNS: u64 = 4;
+const MANY_TURNS: u64 = 12;
 const NAP: Duration = Duration::from_micros(50);
 
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl<T> Turns<T> {
         value
     }
 
-    /// The one who had many turns is going to do something else for a while: who sleeps is woken.
+    /// This thread is going to do something else for a while: who sleeps is woken.
     pub(super) fn pause(&self) {
         // Who falls asleep just now has a nap, and looks again.
         if self.asleep.load(Ordering::Relaxed) > 0 {

@@ -11,7 +11,7 @@ use super::append::{Appender, Changes};
 use super::data::DataWaiter;
 use super::engine::{Journal, State, Writer, count};
 use super::group::{EncodedGroup, Group, encode};
-use super::outcome::Ticket;
+use super::outcome::{Ticket, Told};
 use super::ring::{Ring, RingPermit};
 use crate::error::{Error, Result};
 use crate::format::GroupHeader;
@@ -170,7 +170,7 @@ impl Journal {
         loop {
             let group = self.lock(&self.state).next_group();
             let Some(group) = group else { return Ok(()) };
-            if let Err(error) = self.write_group(&mut writer, &group) {
+            if let Err(error) = self.write_group(&mut writer, &group).1 {
                 drop(writer);
                 self.fail_waiting();
                 return Err(error);
@@ -208,14 +208,13 @@ impl Journal {
         })
     }
 
-    /// Writes one group and makes it durable; tells everyone in it. Poisons on failure.
-    pub(super) fn write_group(&self, writer: &mut Writer, group: &Group) -> Result<()> {
+    /// Writes one group and makes it durable; tells everyone in it, whom the caller wakes. Poisons on failure.
+    pub(super) fn write_group(&self, writer: &mut Writer, group: &Group) -> (Told, Result<()>) {
         let (mut encoded, published_at) = match self.publish_group(writer, group) {
             Ok(published) => published,
             Err(error) => {
                 // Never issued: not committed.
-                group.teller.tell(self.port.check_poison());
-                return Err(error);
+                return (group.teller.tell(self.port.check_poison()), Err(error));
             }
         };
         let header = GroupHeader {
@@ -231,7 +230,7 @@ impl Journal {
         let sealed_at = self.now();
         self.stages.encode.record_time(sealed_at.saturating_sub(published_at));
         if let Some(publisher) = self.publisher.get() {
-            publisher.writing();
+            publisher.writing(group.transactions);
         }
         let mut written_at = sealed_at;
         let written =
@@ -261,11 +260,11 @@ impl Journal {
                 // They are about to join the next group, and those who are told begin something new.
                 self.data.flushed(mark);
                 self.wake_data_waiters();
-                group.teller.tell(Ok(()));
+                let mut told = group.teller.tell(Ok(()));
+                told.took = self.now().saturating_sub(flushed_at);
                 let stages = &self.stages;
                 stages.write.record_time(written_at.saturating_sub(sealed_at));
                 stages.flush.record_time(flushed_at.saturating_sub(written_at));
-                stages.tell.record_time(self.now().saturating_sub(flushed_at));
                 tracing::trace!(
                     transactions = group.transactions,
                     bytes = encoded.length,
@@ -274,12 +273,11 @@ impl Journal {
                     flushed = ?flushed_at.saturating_sub(written_at),
                     "a group is durable"
                 );
-                Ok(())
+                (told, Ok(()))
             }
             Err(error) => {
                 let cause = self.port.poison(error.clone());
-                group.teller.tell(Err(Error::OutcomeUnknown { cause }));
-                Err(error)
+                (group.teller.tell(Err(Error::OutcomeUnknown { cause })), Err(error))
             }
         }
     }
@@ -300,9 +298,9 @@ impl Journal {
             publisher.abandon();
         }
         for group in full {
-            group.teller.tell(Err(error.clone()));
+            drop(group.teller.tell(Err(error.clone())));
         }
-        open.teller.tell(Err(error.clone()));
+        drop(open.teller.tell(Err(error.clone())));
         for waiter in waiters {
             let _ = waiter.sender.send(Err(error.clone()));
         }

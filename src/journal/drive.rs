@@ -24,12 +24,16 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::engine::{Journal, State, count};
 use super::maintenance::EngineThread;
-use super::outcome::Ticket;
+use super::outcome::{Ticket, Told};
 use crate::error::{Error, Result};
 
 /// How long a writer waits for somebody who wants a turn to take it: at most a millisecond in all.
 const YIELD: Duration = Duration::from_micros(20);
 const YIELDS: u32 = 50;
+
+/// Tasks that are woken before they run, and others are woken: so many may another thread take over, and keep for as long as it
+/// sleeps for the sake of this one (see `allocator/turns.rs`).
+const WOKEN_TOGETHER: usize = 16;
 
 /// About what it takes until another thread runs.
 const HOP: Duration = Duration::from_micros(20);
@@ -196,16 +200,17 @@ impl Journal {
         self.recent_write.store(next, Ordering::Relaxed);
     }
 
-    /// Writes one group, one write and one flush, if there is one; else flushes for those who wait for data.
-    fn drive_once(self: &Arc<Self>) -> Step {
+    /// Writes one group, one write and one flush, if there is one, and returns those who are to be woken; else flushes for those
+    /// who wait for data. `None` if nobody waits: the next one to wait takes the duty over.
+    fn write_next(self: &Arc<Self>) -> Option<Told> {
         let _here = EngineThread::enter();
         let panicked = FailOnPanic(self);
-        let step = self.write_next();
+        let written = self.write_group_or_data();
         std::mem::forget(panicked);
-        step
+        written
     }
 
-    fn write_next(self: &Arc<Self>) -> Step {
+    fn write_group_or_data(self: &Arc<Self>) -> Option<Told> {
         let mut writer = self.lock(&self.writer);
         let group = {
             let mut state = self.lock(&self.state);
@@ -214,25 +219,38 @@ impl Journal {
                 state.driving = false;
                 drop(state);
                 self.fail_waiting();
-                return Step::Done;
+                return None;
             }
             let group = state.next_group();
             if group.is_none() && state.data_waiters.is_empty() {
                 state.driving = false;
-                return Step::Done;
+                return None;
             }
             group
         };
-        let result = match group {
+        let (told, result) = match group {
             Some(group) => self.write_group(&mut writer, &group),
-            None => self.flush_data(),
+            None => (Told::default(), self.flush_data()),
         };
         drop(writer);
         self.let_others_write();
         if result.is_ok() && self.wants_checkpoint() {
             self.request_checkpoint();
         }
-        self.done_if_idle()
+        Some(told)
+    }
+
+    /// Wakes some of those who were told. Returns whether there are more.
+    fn wake(&self, told: &mut Told, most: usize) -> bool {
+        // The last handle may go with one of them.
+        let _here = EngineThread::enter();
+        let start = self.now();
+        let more = told.wake_some(most);
+        told.took += self.now().saturating_sub(start);
+        if !more && !told.took.is_zero() {
+            self.stages.tell.record_time(told.took);
+        }
+        more
     }
 
     /// Makes durable what was written directly, for those who wait for that and nothing else.
@@ -323,10 +341,29 @@ impl Duty {
         self.0.as_ref().is_some_and(|journal| journal.port.may_block())
     }
 
-    /// Writes one group.
+    /// Writes one group, and wakes those who are in it.
     fn step(&mut self) -> Step {
+        let Some(mut told) = self.write() else { return Step::Done };
+        self.wake(&mut told, usize::MAX);
+        self.go_on()
+    }
+
+    /// Writes one group. `None` when there is none, and the duty is over.
+    fn write(&mut self) -> Option<Told> {
+        let journal = self.0.take()?;
+        let told = journal.write_next()?;
+        self.0 = Some(journal);
+        Some(told)
+    }
+
+    fn wake(&self, told: &mut Told, most: usize) -> bool {
+        self.0.as_ref().is_some_and(|journal| journal.wake(told, most))
+    }
+
+    /// Whether anybody waits; if not, the duty is over.
+    fn go_on(&mut self) -> Step {
         let Some(journal) = self.0.take() else { return Step::Done };
-        let step = journal.drive_once();
+        let step = journal.done_if_idle();
         if step == Step::Again {
             self.0 = Some(journal);
         }
@@ -374,15 +411,22 @@ impl Duty {
         }
     }
 
-    /// The same, as a task among others, for as long as that is best.
+    /// The same, as a task among others, for as long as that is best. Whoever was just told goes first.
     async fn run_between_tasks(mut self, runtime: Handle) {
+        yield_once().await;
         loop {
-            // Whoever was just told goes first.
-            yield_once().await;
             if self.0.as_ref().is_some_and(|journal| journal.place(&runtime) == Place::Thread) {
                 return self.move_on(&runtime);
             }
-            if self.step() == Step::Done {
+            let Some(mut told) = self.write() else { return };
+            loop {
+                let more = self.wake(&mut told, WOKEN_TOGETHER);
+                yield_once().await;
+                if !more {
+                    break;
+                }
+            }
+            if self.go_on() == Step::Done {
                 return;
             }
         }

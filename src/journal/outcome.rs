@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 
@@ -24,12 +25,13 @@ impl Teller {
         Ticket { outcome: Arc::clone(&self.0), lsn, place: None }
     }
 
-    /// Tells everyone. Only the first time counts.
-    pub(super) fn tell(&self, result: Result<()>) {
-        if self.0.result.set(result).is_ok() {
-            let wakers = std::mem::take(&mut *self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner));
-            wakers.into_iter().for_each(Waker::wake);
+    /// Tells everyone, and returns those who are to be woken. Only the first time counts.
+    pub(super) fn tell(&self, result: Result<()>) -> Told {
+        if self.0.result.set(result).is_err() {
+            return Told::default();
         }
+        let wakers = std::mem::take(&mut *self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner));
+        Told { asleep: wakers.into_iter(), took: Duration::ZERO }
     }
 }
 
@@ -38,8 +40,30 @@ impl Drop for Teller {
         if self.0.result.get().is_none() {
             // Only a panic gets here, and the group may have been written by then.
             let cause = Arc::new(Error::Internal("a panic stopped the journal"));
-            self.tell(Err(Error::OutcomeUnknown { cause }));
+            drop(self.tell(Err(Error::OutcomeUnknown { cause })));
         }
+    }
+}
+
+/// Those who were told and sleep. All of them are woken when it is dropped.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    asleep: std::vec::IntoIter<Waker>,
+    /// Time spent for them so far.
+    pub(super) took: Duration,
+}
+
+impl Told {
+    /// Wakes some of them, in the order in which they came. Returns whether there are more.
+    pub(super) fn wake_some(&mut self, most: usize) -> bool {
+        self.asleep.by_ref().take(most).for_each(Waker::wake);
+        self.asleep.len() > 0
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.asleep.by_ref().for_each(Waker::wake);
     }
 }
 
@@ -102,6 +126,8 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
     use futures_util::future::join_all;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
 
     #[test]
     fn everyone_learns_the_outcome_and_each_its_own_lsn() {
@@ -112,8 +138,8 @@ mod tests {
         // Once more, by somebody else: they keep their places.
         assert!(early.iter_mut().all(|ticket| ticket.now_or_never().is_none()));
         assert_eq!(teller.0.wakers.lock().unwrap().len(), 3);
-        teller.tell(Ok(()));
-        teller.tell(Err(Error::Closed));
+        drop(teller.tell(Ok(())));
+        drop(teller.tell(Err(Error::Closed)));
         let told = join_all(early).now_or_never().unwrap();
         assert_eq!(told.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [5, 6, 7]);
         assert_eq!(late.now_or_never().unwrap().unwrap(), 8);
@@ -127,11 +153,44 @@ mod tests {
             if round % 2 == 0 {
                 tokio::task::yield_now().await;
             }
-            teller.tell(Ok(()));
+            let mut told = teller.tell(Ok(()));
+            if round % 3 == 0 {
+                told.wake_some(1);
+                tokio::task::yield_now().await;
+            }
+            drop(told);
             for (lsn, waiting) in (0..).zip(waiting) {
                 assert_eq!(waiting.await.unwrap().unwrap(), lsn);
             }
         }
+    }
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn some_are_woken_before_others_and_nobody_sleeps_on() {
+        let (teller, count) = (Teller::default(), Arc::new(Count::default()));
+        let waker = Waker::from(Arc::clone(&count));
+        let mut waiting: Vec<_> = (0..5).map(|lsn| teller.ticket(lsn)).collect();
+        for ticket in &mut waiting {
+            assert!(Pin::new(ticket).poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        let woken = || count.0.load(Ordering::Relaxed);
+        let mut told = teller.tell(Ok(()));
+        assert!(told.wake_some(2));
+        assert_eq!(woken(), 2);
+        // Who looks knows it already.
+        assert!(waiting.iter().all(Ticket::is_told));
+        assert!(told.wake_some(2));
+        drop(told);
+        assert_eq!(woken(), 5);
     }
 
     #[test]

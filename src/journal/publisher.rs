@@ -23,8 +23,9 @@ pub trait Publisher: Send + Sync {
     /// None of them was issued, and the store stops.
     fn publish(&self, transactions: u32, appender: &mut Appender<'_>) -> Result<()>;
 
-    /// A group has taken effect, and goes to the device, which takes a while: others may have what this thread has in hand.
-    fn writing(&self) {}
+    /// A group of so many transactions has taken effect, and goes to the device, which takes a while: others may have what this
+    /// thread has in hand.
+    fn writing(&self, _transactions: u32) {}
 
     /// Every transaction up to this LSN is durable. Called before those who wait for it are told.
     fn durable(&self, port: &Port, lsn: u64);
