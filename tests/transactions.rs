@@ -8,7 +8,7 @@
     reason = "a test"
 )]
 
-use freehold::{AllocRequest, Allocator, Error, Extent, ExtentInfo, FormatOptions};
+use freehold::{AllocRequest, Allocator, Error, Extent, ExtentInfo, FormatOptions, OpenOptions};
 use futures_util::TryStreamExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -123,6 +123,33 @@ async fn frees_are_validated() {
     let mut txn = store.begin();
     assert!(matches!(txn.free(&a).await, Err(Error::NotAllocated { .. })));
     balanced(&store);
+}
+
+/// More blocks than stay in memory: what the journal has room for can be committed, however little memory is allowed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_may_need_more_blocks_than_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let format = FormatOptions::new().page_bytes(4096).segment_bytes(1 << 20).journal_bytes(8 << 20);
+    format.create(&path, 512 << 20).await.unwrap();
+    let options = OpenOptions::new().cached_blocks(1).loaded_bytes(0);
+    let (store, _) = options.open(&path).await.unwrap();
+    // In each segment one, and then all of them anew in one transaction.
+    let mut live = Vec::new();
+    for round in 0..3 {
+        let mut txn = store.begin();
+        for extent in live.drain(..) {
+            txn.free(&extent).await.unwrap();
+        }
+        for _ in 0..200 {
+            live.push(txn.alloc(600 << 10).await.unwrap());
+        }
+        assert!(txn.journal_bytes() < store.max_transaction_bytes());
+        txn.commit().await.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        balanced(&store);
+    }
+    let store = reopen(store, &path).await;
+    assert_eq!(store.stats().allocated_bytes, 200 * (600 << 10));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 use write_journal::TransactionWrite;
 
@@ -116,7 +117,12 @@ impl Transaction {
             let ground = Ground { blocks: plan.blocks, bases: Bases::default(), drops: 0, guard };
             self.intent.ground = Some(Box::new(ground));
         }
-        for _ in 0..MAX_ATTEMPTS {
+        let mut keeping = None;
+        for attempt in 0..MAX_ATTEMPTS {
+            // It may need more blocks than stay in memory of themselves.
+            if attempt == 1 {
+                keeping = Some(journal.keep(self.touched_leaves()));
+            }
             self.read_bases().await?;
             self.warm().await?;
             // Those who wait for anything else hold no space of the ring meanwhile.
@@ -128,6 +134,7 @@ impl Transaction {
                 continue;
             }
             if let Some(joined) = inner.join(&mut self.intent, &self.written, permit)? {
+                drop(keeping);
                 return Ok(Some(joined));
             }
         }
@@ -236,6 +243,17 @@ impl Transaction {
         }
     }
 
+    /// The metadata blocks that this transaction changes.
+    fn touched_leaves(&self) -> FxHashSet<LeafAddress> {
+        let mut leaves = FxHashSet::default();
+        for place in self.intent.places() {
+            Space::for_touched_leaves(self.inner.layout(), &place, |leaf| {
+                leaves.insert(leaf);
+            });
+        }
+        leaves
+    }
+
     /// Has everything in memory that this transaction looks at or changes; and sees to it that the metadata blocks that
     /// change are physically there.
     async fn warm(&self) -> Result<()> {
@@ -243,11 +261,13 @@ impl Transaction {
         let mut missing: SmallVec<[LeafAddress; 12]> = SmallVec::new();
         for place in self.intent.places() {
             Space::for_touched_leaves(self.inner.layout(), &place, |leaf| {
-                if !overlay.is_ready(leaf) && !missing.contains(&leaf) {
+                if !overlay.is_ready(leaf) {
                     missing.push(leaf);
                 }
             });
         }
+        missing.sort_unstable();
+        missing.dedup();
         if !missing.is_empty() {
             let load = move |inner: &Inner| {
                 inner.prepare(&missing)?;

@@ -261,7 +261,7 @@ impl Journal {
                 self.data.flushed(mark);
                 self.wake_data_waiters();
                 let mut told = group.teller.tell(Ok(()));
-                told.took = self.now().saturating_sub(flushed_at);
+                told.took = Some(self.now().saturating_sub(flushed_at));
                 let stages = &self.stages;
                 stages.write.record_time(written_at.saturating_sub(sealed_at));
                 stages.flush.record_time(flushed_at.saturating_sub(written_at));

@@ -246,9 +246,11 @@ impl Journal {
         let _here = EngineThread::enter();
         let start = self.now();
         let more = told.wake_some(most);
-        told.took += self.now().saturating_sub(start);
-        if !more && !told.took.is_zero() {
-            self.stages.tell.record_time(told.took);
+        if let Some(took) = &mut told.took {
+            *took += self.now().saturating_sub(start);
+            if !more {
+                self.stages.tell.record_time(*took);
+            }
         }
         more
     }

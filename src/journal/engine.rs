@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use super::append::Changes;
 use super::data::{DataSequence, DataWaiter};
 use super::group::Group;
+use super::kept::{Keeping, KeptLeaves};
 use super::maintenance::Wake;
 use super::overlay::{BlockId, Overlay};
 use super::publisher::Publisher;
@@ -152,6 +153,8 @@ pub struct Journal {
     pub(super) dirty_blocks: AtomicUsize,
     /// Since when there are any, in nanoseconds of the clock.
     pub(super) dirty_since: AtomicU64,
+    /// Metadata blocks that transactions gather.
+    pub(super) kept: KeptLeaves,
     /// Blocks of the last snapshot, for as long as they are not in place.
     pub(super) settling: AtomicUsize,
     /// Closed in order. Changes under the state lock.
@@ -250,15 +253,25 @@ impl Journal {
         let together = self.layout.header_blocks() + self.layout.bitmap_blocks() + 8;
         let least = usize::try_from(2 * together).unwrap_or(usize::MAX);
         let budget = self.options.cached_blocks.max(least);
-        let stays = writer.changes.dirty_blocks() + self.settling.load(Ordering::Relaxed);
+        let stays = writer.changes.dirty_blocks() + self.settling.load(Ordering::Relaxed) + self.kept.count();
         if self.overlay.len() <= budget + stays {
             return;
         }
-        let mut evict = |spared: &FxHashSet<LeafAddress>| self.overlay.evict(budget / 2 + stays, spared);
+        let mut evict = |spared: &FxHashSet<LeafAddress>| {
+            self.kept.ask(|is_kept| {
+                self.overlay.evict(budget / 2 + stays, |leaf| spared.contains(&leaf) || is_kept(leaf));
+            });
+        };
         match self.publisher.get() {
             Some(publisher) => publisher.spare(&mut evict),
             None => evict(&FxHashSet::default()),
         }
+    }
+
+    /// Has metadata blocks stay in memory that are there, and those that are read from here on. For whoever needs more of them at
+    /// once than usually stay.
+    pub fn keep(&self, leaves: FxHashSet<LeafAddress>) -> Keeping<'_> {
+        self.kept.keep(leaves)
     }
 
     /// Whether a metadata block is anything but zeros by definition: dirty, or written by a checkpoint.

@@ -31,7 +31,7 @@ impl Teller {
             return Told::default();
         }
         let wakers = std::mem::take(&mut *self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner));
-        Told { asleep: wakers.into_iter(), took: Duration::ZERO }
+        Told { asleep: wakers.into_iter(), took: None }
     }
 }
 
@@ -49,8 +49,8 @@ impl Drop for Teller {
 #[derive(Debug, Default)]
 pub(super) struct Told {
     asleep: std::vec::IntoIter<Waker>,
-    /// Time spent for them so far.
-    pub(super) took: Duration,
+    /// Time spent for them so far, if they are of a group.
+    pub(super) took: Option<Duration>,
 }
 
 impl Told {

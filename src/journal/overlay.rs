@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
-use rustc_hash::{FxBuildHasher, FxHashSet};
+use rustc_hash::FxBuildHasher;
 
 use super::carried::CarriedCrc;
 use super::group::Touch;
@@ -229,13 +229,13 @@ impl Overlay {
         }
     }
 
-    /// Drops clean blocks until about `keep` are left in all. Those that are spared stay.
-    pub(super) fn evict(&self, keep: usize, spared: &FxHashSet<LeafAddress>) {
+    /// Drops clean blocks until about `keep` are left in all. Metadata blocks that are spared stay.
+    pub(super) fn evict(&self, keep: usize, is_spared: impl Fn(LeafAddress) -> bool) {
         let mut excess = self.blocks.len().saturating_sub(keep);
         self.blocks.retain(|id, block| {
             let mut goes = excess > 0 && !block.dirty;
             if let BlockId::Metadata(leaf) = *id {
-                goes &= !spared.contains(&LeafAddress(leaf));
+                goes = goes && !is_spared(LeafAddress(leaf));
                 if goes {
                     self.ready.remove(leaf);
                 }
@@ -263,7 +263,7 @@ mod tests {
         }
         assert!(leaves.iter().all(|leaf| overlay.is_ready(*leaf)));
         overlay.change(BlockId::Metadata(6), |block| block.dirty = true);
-        overlay.evict(0, &FxHashSet::from_iter([LeafAddress(7)]));
+        overlay.evict(0, |leaf| leaf == LeafAddress(7));
         assert_eq!(leaves.map(|leaf| overlay.is_ready(leaf)), [false, false, true]);
         // It comes back as one of which nothing is known.
         overlay.insert_clean(BlockId::Metadata(5), vec![0; 16]);

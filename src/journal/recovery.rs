@@ -21,6 +21,7 @@ use super::checkpoint::Snapshot;
 use super::data::DataSequence;
 use super::engine::{Journal, JournalOptions, State, Writer};
 use super::group::Group;
+use super::kept::KeptLeaves;
 use super::overlay::{BlockId, Overlay};
 use super::replay::{Replayed, Replayer, decode_group, replay_journal};
 use super::replayed::ReplayedBlock;
@@ -168,6 +169,7 @@ impl Journal {
             writer_wanted: AtomicUsize::new(0),
             dirty_blocks: AtomicUsize::new(0),
             dirty_since: AtomicU64::new(0),
+            kept: KeptLeaves::default(),
             settling: AtomicUsize::new(0),
             shut: AtomicBool::new(false),
             publisher: OnceLock::new(),
