@@ -5,87 +5,20 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
-use std::io;
-use std::sync::{Arc, Condvar, Mutex};
+mod gated;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use freehold::device::{Device, DeviceGeometry, MemoryDevice, Purpose};
 use freehold::{AllocRequest, Allocator, Extent, FormatOptions, OpenOptions};
 
-/// Longer than anything takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+use gated::{Gated, PATIENCE};
+
 /// Long enough for somebody who has no need to wait.
 const MOMENT: Duration = Duration::from_millis(100);
 
-#[derive(Debug, Default)]
-struct Gate {
-    /// Whether it is shut, and how many wait before it.
-    state: Mutex<(bool, usize)>,
-    changed: Condvar,
-}
-
-impl Gate {
-    fn pass(&self) {
-        let mut state = self.state.lock().unwrap();
-        state.1 += 1;
-        self.changed.notify_all();
-        let mut state = self.changed.wait_while(state, |(shut, _)| *shut).unwrap();
-        state.1 -= 1;
-    }
-
-    fn set(&self, shut: bool) {
-        self.state.lock().unwrap().0 = shut;
-        self.changed.notify_all();
-    }
-
-    fn wait_for_somebody(&self) {
-        let state = self.state.lock().unwrap();
-        let (guard, waited) =
-            self.changed.wait_timeout_while(state, PATIENCE, |(_, waiting)| *waiting == 0).unwrap();
-        drop(guard);
-        assert!(!waited.timed_out(), "nothing is flushed");
-    }
-}
-
-#[derive(Debug)]
-struct Gated {
-    device: MemoryDevice,
-    gate: Gate,
-}
-
-impl Device for Gated {
-    fn geometry(&self) -> DeviceGeometry {
-        self.device.geometry()
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.device.read_at(offset, buf)
-    }
-
-    fn write_at(&self, offset: u64, data: &[u8], purpose: Purpose) -> io::Result<()> {
-        self.device.write_at(offset, data, purpose)
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        self.gate.pass();
-        self.device.flush()
-    }
-
-    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.device.discard(offset, len)
-    }
-
-    fn preallocate(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.device.preallocate(offset, len)
-    }
-
-    fn may_block(&self) -> bool {
-        true
-    }
-}
-
 async fn store() -> (Arc<Gated>, Allocator) {
-    let device = Arc::new(Gated { device: MemoryDevice::zeroed(4 << 20), gate: Gate::default() });
+    let device = Arc::new(Gated::new(4 << 20));
     let format = FormatOptions::new().page_bytes(4096).segment_bytes(256 << 10);
     format.format_device(Arc::clone(&device) as _).await.unwrap();
     let (store, _) = OpenOptions::new().open_device(Arc::clone(&device) as _).await.unwrap();

@@ -71,6 +71,11 @@ impl Inner {
         self.shared.core(self.journal.port())
     }
 
+    /// The same for who holds what others wait for.
+    pub(super) fn core_at_once(&self) -> MutexGuard<'_, Core> {
+        self.shared.core_at_once(self.journal.port())
+    }
+
     pub(super) fn layout(&self) -> &Layout {
         self.journal.layout()
     }

@@ -113,8 +113,8 @@ impl Shared {
         unpoisoned(self.core.lock(), port)
     }
 
-    /// The same for the one who writes groups.
-    fn core_at_once(&self, port: &Port) -> MutexGuard<'_, Core> {
+    /// The same for the one who writes groups, and for who holds what that one waits for.
+    pub(super) fn core_at_once(&self, port: &Port) -> MutexGuard<'_, Core> {
         unpoisoned(self.core.lock_at_once(), port)
     }
 

@@ -115,3 +115,39 @@ impl Batch {
         spare
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::decoded::tests::{begin, group, layout};
+    use super::*;
+    use crate::format::FEATURE_EXTENTS;
+
+    /// All groups come, once and in order, wherever decoding them ahead stops.
+    #[test]
+    fn groups_are_decoded_or_among_the_others() {
+        let layout = layout();
+        for most in 0..=10 {
+            let mut batch = Batch { position: 4096, decoded: Decoded::of(most), ..Batch::default() };
+            for lsn in 0..5 {
+                let (header, bytes) = group(&[(lsn, begin(1, lsn)), (lsn + 100, begin(1, lsn))]);
+                let position = batch.position + batch.bytes.len() as u64;
+                batch.note(GroupHeader { first_lsn: lsn, ..header }, position, bytes.len() as u64, position);
+                batch.bytes.extend(bytes);
+            }
+            batch.decode(Decoder::new(&layout, FEATURE_EXTENTS));
+            let decoded: Vec<u64> = batch
+                .decoded()
+                .map(|(group, changes, read)| {
+                    assert_eq!((changes.len(), read.is_ok()), (2, true));
+                    let header = changes.first().and_then(|change| change.header);
+                    assert_eq!(header.map(|header| header.page), Some(group.header.first_lsn));
+                    group.header.first_lsn
+                })
+                .collect();
+            let others: Vec<u64> = batch.others().map(|group| group.header.first_lsn).collect();
+            // The last one is always among the others.
+            assert_eq!(decoded.len(), (most / 2).min(4));
+            assert_eq!([decoded, others].concat(), [0, 1, 2, 3, 4]);
+        }
+    }
+}

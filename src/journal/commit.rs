@@ -166,11 +166,15 @@ impl Journal {
 
     /// Writes every group that waits.
     pub(super) fn write_all_waiting(&self) -> Result<()> {
+        // Woken when the writer's lock is free again.
+        let mut all_told = Vec::new();
         let mut writer = self.lock_writer();
         loop {
             let group = self.lock(&self.state).next_group();
             let Some(group) = group else { return Ok(()) };
-            if let Err(error) = self.write_group(&mut writer, &group).1 {
+            let (told, written) = self.write_group(&mut writer, &group);
+            all_told.push(told);
+            if let Err(error) = written {
                 drop(writer);
                 self.fail_waiting();
                 return Err(error);
@@ -257,9 +261,7 @@ impl Journal {
                 if let Some(publisher) = self.publisher.get() {
                     publisher.durable(&self.port, writer.durable_lsn);
                 }
-                // They are about to join the next group, and those who are told begin something new.
                 self.data.flushed(mark);
-                self.wake_data_waiters();
                 let mut told = group.teller.tell(Ok(()));
                 told.took = Some(self.now().saturating_sub(flushed_at));
                 let stages = &self.stages;

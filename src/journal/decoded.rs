@@ -9,7 +9,7 @@ use crate::format::{
     PayloadError, PayloadPlace, PayloadReader, header_digest,
 };
 
-/// Changes that are kept for later, for some groups together. The groups of a window of the ring have fewer.
+/// Changes that are kept for later, for some groups together. The groups of a window of the ring usually have fewer.
 const MOST_AHEAD: usize = 1 << 17;
 
 /// What becomes of a header.
@@ -153,32 +153,70 @@ impl<'a> Decoder<'a> {
 }
 
 /// Groups that were decoded before anybody applies them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Decoded {
     changes: Vec<Change>,
     /// For each group: where its changes end, and how it was read.
     groups: Vec<(usize, Result<ExtentsRead, Unusable>)>,
+    /// The most changes that are kept.
+    most: usize,
+}
+
+impl Default for Decoded {
+    fn default() -> Self {
+        Self::of(MOST_AHEAD)
+    }
+}
+
+/// Why a group is not decoded ahead.
+enum Ahead {
+    Unusable(Unusable),
+    TooMany,
+}
+
+impl From<Unusable> for Ahead {
+    fn from(unusable: Unusable) -> Self {
+        Self::Unusable(unusable)
+    }
+}
+
+impl From<PayloadError> for Ahead {
+    fn from(error: PayloadError) -> Self {
+        Self::Unusable(error.into())
+    }
 }
 
 impl Decoded {
+    /// Room for so many changes.
+    pub(super) fn of(most: usize) -> Self {
+        Self { changes: Vec::new(), groups: Vec::new(), most }
+    }
+
     /// Forgets all of them.
     pub(super) fn clear(&mut self) {
         self.changes.clear();
         self.groups.clear();
     }
 
-    /// Decodes the next group, if that takes no more memory than it may; if not, later ones are not decoded either.
+    /// Decodes the next group, if there is room for its changes; if not, later ones are not to be decoded either.
     pub(super) fn push(&mut self, group: GroupView<'_>, decoder: Decoder<'_>) -> bool {
-        // A record has two bytes at least; its bits are seldom in two blocks.
-        let most = self.changes.len() + group.payload().len() / 2;
-        if most > MOST_AHEAD {
-            return false;
-        }
-        let changes = &mut self.changes;
+        let (changes, most) = (&mut self.changes, self.most);
+        let before = changes.len();
         let read = decoder.read(group, |change| {
+            if changes.len() >= most {
+                return Err(Ahead::TooMany);
+            }
             changes.push(*change);
             Ok(())
         });
+        let read = match read {
+            Ok(read) => Ok(read),
+            Err(Ahead::Unusable(unusable)) => Err(unusable),
+            Err(Ahead::TooMany) => {
+                changes.truncate(before);
+                return false;
+            }
+        };
         self.groups.push((changes.len(), read));
         true
     }
@@ -200,7 +238,7 @@ impl Decoded {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use quickcheck::quickcheck;
 
@@ -211,7 +249,7 @@ mod tests {
     };
     use crate::media::Medium;
 
-    fn layout() -> Layout {
+    pub(in super::super) fn layout() -> Layout {
         let device = DeviceGeometry { len_bytes: 8 << 30, sector_bytes: 512, physical_block_bytes: 4096 };
         let (medium, segment_bytes) = (Medium::Nvme, Some(1 << 30));
         Layout::plan(&GeometryRequest {
@@ -225,7 +263,7 @@ mod tests {
     }
 
     /// A group with these records and an update of a block behind them.
-    fn group(records: &[(u64, ExtentChange)]) -> (GroupHeader, Vec<u8>) {
+    pub(in super::super) fn group(records: &[(u64, ExtentChange)]) -> (GroupHeader, Vec<u8>) {
         let (mut extents, mut encoder) = (ExtentsEncoder::default(), PayloadEncoder::default());
         records.iter().for_each(|(page, change)| extents.push(*page, change));
         encoder.push_extents(&extents, 7);
@@ -243,7 +281,7 @@ mod tests {
         (header, bytes)
     }
 
-    fn begin(pages: u32, owner: u64) -> ExtentChange {
+    pub(in super::super) fn begin(pages: u32, owner: u64) -> ExtentChange {
         let header = PageHeader { owner, generation: 1, kind: HeaderKind::Extent, pages, slack: 0 };
         ExtentChange::Begin { header }
     }
@@ -328,9 +366,12 @@ mod tests {
     fn a_group_that_would_take_much_memory_is_not_decoded_ahead() {
         let layout = layout();
         let records: Vec<_> =
-            (0..MOST_AHEAD as u64).map(|page| (page, ExtentChange::End { pages: 0 })).collect();
+            (0..MOST_AHEAD as u64 + 1).map(|page| (page, ExtentChange::End { pages: 0 })).collect();
         let (header, bytes) = group(&records);
         let ((changes, _), ahead) = both(Decoder::new(&layout, FEATURE_EXTENTS), header, &bytes);
         assert_eq!((changes.len(), ahead), (records.len(), None));
+        let (header, bytes) = group(&records[1..]);
+        let (_, ahead) = both(Decoder::new(&layout, FEATURE_EXTENTS), header, &bytes);
+        assert_eq!(ahead.unwrap().0.len(), MOST_AHEAD);
     }
 }

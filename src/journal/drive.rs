@@ -233,26 +233,46 @@ impl Journal {
             None => (Told::default(), self.flush_data()),
         };
         drop(writer);
-        self.let_others_write();
-        if result.is_ok() && self.wants_checkpoint() {
-            self.request_checkpoint();
+        if result.is_ok() {
+            // They are about to join the next group, and those who are told begin something new.
+            self.wake_data_waiters();
         }
         Some(told)
     }
 
+    /// Wakes all who were told.
+    fn wake_all(&self, told: Told) {
+        self.wake_later(told);
+        self.wake_some(usize::MAX);
+    }
+
+    /// Those who were told are woken by and by.
+    fn wake_later(&self, told: Told) {
+        let before = std::mem::replace(&mut *self.lock(&self.told), told);
+        drop(before);
+    }
+
     /// Wakes some of those who were told. Returns whether there are more.
-    fn wake(&self, told: &mut Told, most: usize) -> bool {
-        // The last handle may go with one of them.
-        let _here = EngineThread::enter();
+    fn wake_some(&self, most: usize) -> bool {
         let start = self.now();
-        let more = told.wake_some(most);
-        if let Some(took) = &mut told.took {
-            *took += self.now().saturating_sub(start);
-            if !more {
-                self.stages.tell.record_time(*took);
-            }
+        let some = self.lock(&self.told).split(most);
+        drop(some);
+        let mut left = self.lock(&self.told);
+        let more = !left.is_empty();
+        let took = left.took.map(|took| took + self.now().saturating_sub(start));
+        left.took = took.filter(|_| more);
+        drop(left);
+        if let (Some(took), false) = (took, more) {
+            self.stages.tell.record_time(took);
         }
         more
+    }
+
+    /// Wakes those who were told and sleep on, when it is called the second time: who is to wake them is a task, and its runtime may
+    /// have no thread for it.
+    pub(super) fn wake_overdue(&self) {
+        let overdue = self.lock(&self.told).overdue();
+        drop(overdue);
     }
 
     /// Makes durable what was written directly, for those who wait for that and nothing else.
@@ -268,8 +288,12 @@ impl Journal {
         Ok(())
     }
 
-    /// Saves the round that would find out.
+    /// Saves the round that would find out. Others who want a turn have it before the next group.
     fn done_if_idle(&self) -> Step {
+        self.let_others_write();
+        if self.port.check_poison().is_ok() && self.wants_checkpoint() {
+            self.request_checkpoint();
+        }
         let mut state = self.lock(&self.state);
         if !state.has_waiters() && self.port.check_poison().is_ok() {
             state.driving = false;
@@ -345,8 +369,10 @@ impl Duty {
 
     /// Writes one group, and wakes those who are in it.
     fn step(&mut self) -> Step {
-        let Some(mut told) = self.write() else { return Step::Done };
-        self.wake(&mut told, usize::MAX);
+        let Some(told) = self.write() else { return Step::Done };
+        if let Some(journal) = &self.0 {
+            journal.wake_all(told);
+        }
         self.go_on()
     }
 
@@ -358,8 +384,9 @@ impl Duty {
         Some(told)
     }
 
-    fn wake(&self, told: &mut Told, most: usize) -> bool {
-        self.0.as_ref().is_some_and(|journal| journal.wake(told, most))
+    /// Wakes some of those who were told. Returns whether there are more.
+    fn wake_some(&self, most: usize) -> bool {
+        self.0.as_ref().is_some_and(|journal| journal.wake_some(most))
     }
 
     /// Whether anybody waits; if not, the duty is over.
@@ -420,9 +447,12 @@ impl Duty {
             if self.0.as_ref().is_some_and(|journal| journal.place(&runtime) == Place::Thread) {
                 return self.move_on(&runtime);
             }
-            let Some(mut told) = self.write() else { return };
+            let Some(told) = self.write() else { return };
+            if let Some(journal) = &self.0 {
+                journal.wake_later(told);
+            }
             loop {
-                let more = self.wake(&mut told, WOKEN_TOGETHER);
+                let more = self.wake_some(WOKEN_TOGETHER);
                 yield_once().await;
                 if !more {
                     break;
@@ -437,6 +467,7 @@ impl Duty {
 
 impl Drop for Duty {
     fn drop(&mut self) {
+        self.wake_some(usize::MAX);
         while self.step() == Step::Again {}
     }
 }

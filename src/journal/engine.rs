@@ -14,6 +14,7 @@ use super::data::{DataSequence, DataWaiter};
 use super::group::Group;
 use super::kept::{Keeping, KeptLeaves};
 use super::maintenance::Wake;
+use super::outcome::Told;
 use super::overlay::{BlockId, Overlay};
 use super::publisher::Publisher;
 use super::stages::Stages;
@@ -155,6 +156,8 @@ pub struct Journal {
     pub(super) dirty_since: AtomicU64,
     /// Metadata blocks that transactions gather.
     pub(super) kept: KeptLeaves,
+    /// Those who were told and whose turn to be woken is still to come.
+    pub(super) told: Mutex<Told>,
     /// Blocks of the last snapshot, for as long as they are not in place.
     pub(super) settling: AtomicUsize,
     /// Closed in order. Changes under the state lock.

@@ -1,11 +1,13 @@
 //! What becomes of a group: told once, to everyone who has a transaction in it.
 
 use std::future::Future;
+use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use super::maintenance::EngineThread;
 use crate::error::{Error, Result};
 
 #[derive(Debug, Default)]
@@ -31,7 +33,7 @@ impl Teller {
             return Told::default();
         }
         let wakers = std::mem::take(&mut *self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner));
-        Told { asleep: wakers.into_iter(), took: None }
+        Told { asleep: wakers.into_iter(), took: None, seen: false }
     }
 }
 
@@ -51,19 +53,39 @@ pub(super) struct Told {
     asleep: std::vec::IntoIter<Waker>,
     /// Time spent for them so far, if they are of a group.
     pub(super) took: Option<Duration>,
+    /// Whether somebody has seen it who looks for those who sleep on.
+    seen: bool,
 }
 
 impl Told {
-    /// Wakes some of them, in the order in which they came. Returns whether there are more.
-    pub(super) fn wake_some(&mut self, most: usize) -> bool {
-        self.asleep.by_ref().take(most).for_each(Waker::wake);
-        self.asleep.len() > 0
+    /// Takes some of them out, in the order in which they came.
+    pub(super) fn split(&mut self, most: usize) -> Self {
+        let some: Vec<Waker> = self.asleep.by_ref().take(most).collect();
+        Self { asleep: some.into_iter(), took: None, seen: false }
+    }
+
+    /// Takes all of them out when it is called the second time.
+    pub(super) fn overdue(&mut self) -> Self {
+        if std::mem::replace(&mut self.seen, true) { self.split(usize::MAX) } else { Self::default() }
+    }
+
+    /// Whether there is nobody.
+    pub(super) fn is_empty(&self) -> bool {
+        self.asleep.len() == 0
     }
 }
 
 impl Drop for Told {
     fn drop(&mut self) {
-        self.asleep.by_ref().for_each(Waker::wake);
+        if self.is_empty() {
+            return;
+        }
+        // The last handle of the store may go with one of them.
+        let _here = EngineThread::enter();
+        for waker in self.asleep.by_ref() {
+            // One that panics is not to keep the others asleep.
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
     }
 }
 
@@ -155,7 +177,7 @@ mod tests {
             }
             let mut told = teller.tell(Ok(()));
             if round % 3 == 0 {
-                told.wake_some(1);
+                drop(told.split(1));
                 tokio::task::yield_now().await;
             }
             drop(told);
@@ -184,13 +206,40 @@ mod tests {
         }
         let woken = || count.0.load(Ordering::Relaxed);
         let mut told = teller.tell(Ok(()));
-        assert!(told.wake_some(2));
+        drop(told.split(2));
         assert_eq!(woken(), 2);
         // Who looks knows it already.
         assert!(waiting.iter().all(Ticket::is_told));
-        assert!(told.wake_some(2));
-        drop(told);
-        assert_eq!(woken(), 5);
+        let mut others = told.split(2);
+        assert_eq!(woken(), 2);
+        drop(others.split(1));
+        assert_eq!(woken(), 3);
+        drop(others);
+        assert_eq!(woken(), 4);
+        drop(told.overdue());
+        assert_eq!(woken(), 4);
+        drop(told.overdue());
+        assert_eq!((woken(), told.is_empty()), (5, true));
+    }
+
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("on purpose");
+        }
+    }
+
+    #[test]
+    fn one_that_panics_does_not_keep_others_asleep() {
+        let (teller, count) = (Teller::default(), Arc::new(Count::default()));
+        let wakers = [Waker::from(Arc::new(Panics)), Waker::from(Arc::clone(&count))];
+        let mut waiting: Vec<_> = (0..4).map(|lsn| teller.ticket(lsn)).collect();
+        for (ticket, waker) in waiting.iter_mut().zip(wakers.iter().cycle()) {
+            assert!(Pin::new(ticket).poll(&mut Context::from_waker(waker)).is_pending());
+        }
+        drop(teller.tell(Ok(())));
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
     }
 
     #[test]

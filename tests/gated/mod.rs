@@ -1,0 +1,92 @@
+//! A device in memory whose flush waits behind a gate.
+
+#![allow(clippy::unwrap_used, dead_code, reason = "for tests, of which none uses all")]
+
+use std::io;
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
+
+use freehold::device::{Device, DeviceGeometry, MemoryDevice, Purpose};
+
+/// Longer than anything takes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    /// Whether it is shut, and how many wait before it.
+    state: Mutex<(bool, usize)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.1 += 1;
+        self.changed.notify_all();
+        let mut state = self.changed.wait_while(state, |(shut, _)| *shut).unwrap();
+        state.1 -= 1;
+    }
+
+    pub(crate) fn set(&self, shut: bool) {
+        self.state.lock().unwrap().0 = shut;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn wait_for_somebody(&self) {
+        let state = self.state.lock().unwrap();
+        let (guard, waited) =
+            self.changed.wait_timeout_while(state, PATIENCE, |(_, waiting)| *waiting == 0).unwrap();
+        drop(guard);
+        assert!(!waited.timed_out(), "nothing is flushed");
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Gated {
+    pub(crate) device: MemoryDevice,
+    pub(crate) gate: Gate,
+    /// The purposes of writes and, as `None`, flushes that have ended, in order.
+    pub(crate) done: Mutex<Vec<Option<Purpose>>>,
+}
+
+impl Device for Gated {
+    fn geometry(&self) -> DeviceGeometry {
+        self.device.geometry()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.device.read_at(offset, buf)
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8], purpose: Purpose) -> io::Result<()> {
+        self.device.write_at(offset, data, purpose)?;
+        self.done.lock().unwrap().push(Some(purpose));
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        // What comes while the gate is shut is not covered.
+        self.device.flush()?;
+        self.done.lock().unwrap().push(None);
+        self.gate.pass();
+        Ok(())
+    }
+
+    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.device.discard(offset, len)
+    }
+
+    fn preallocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.device.preallocate(offset, len)
+    }
+
+    fn may_block(&self) -> bool {
+        true
+    }
+}
+
+impl Gated {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self { device: MemoryDevice::zeroed(bytes), gate: Gate::default(), done: Mutex::default() }
+    }
+}

@@ -1,0 +1,105 @@
+//! Goal: everyone learns in time that a transaction is durable, and nobody too early that data is.
+//!
+//! Method: a device in memory whose flush has done its work and waits behind a gate before it says so: what comes
+//! meanwhile is in the next group, and is not covered by that flush.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+mod gated;
+
+use std::sync::mpsc::{channel, sync_channel};
+use std::sync::{Arc, Condvar, Mutex};
+
+use freehold::device::Purpose;
+use freehold::{Allocator, FormatOptions, OpenOptions};
+use tokio::runtime::Builder;
+
+use gated::{Gated, PATIENCE};
+
+async fn store() -> (Arc<Gated>, Allocator) {
+    let device = Arc::new(Gated::new(16 << 20));
+    FormatOptions::new().page_bytes(4096).format_device(Arc::clone(&device) as _).await.unwrap();
+    let (store, _) = OpenOptions::new().open_device(Arc::clone(&device) as _).await.unwrap();
+    (device, store)
+}
+
+async fn commit(store: Allocator) {
+    let mut transaction = store.begin();
+    transaction.alloc(4096).await.unwrap();
+    transaction.commit().await.unwrap();
+}
+
+/// Rule 16: what is written while the device flushes may come too late for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_that_is_written_during_a_flush_waits_for_the_next() {
+    let (device, store) = store().await;
+    let mut transaction = store.begin();
+    let extent = transaction.alloc(4096).await.unwrap();
+    device.gate.set(true);
+    let other = tokio::spawn(commit(store.clone()));
+    let waiting = Arc::clone(&device);
+    tokio::task::spawn_blocking(move || waiting.gate.wait_for_somebody()).await.unwrap();
+    store.write_at(&extent, 0, &[7; 4096]).await.unwrap();
+    let written = device.done.lock().unwrap().len();
+    device.gate.set(false);
+    other.await.unwrap();
+    transaction.commit().await.unwrap();
+    let done = device.done.lock().unwrap().split_off(written);
+    let place = |sought| done.iter().position(|one| *one == sought).unwrap();
+    assert!(place(None) < place(Some(Purpose::Journal)), "{done:?}");
+}
+
+/// Rule 18: those who are told are woken in portions, by a task. Here all threads of its runtime are blocked by the first
+/// of them, who wait for the last one, which is no task.
+#[test]
+fn who_is_told_is_woken_although_others_keep_all_threads() {
+    const TASKS: usize = 40;
+    let runtime = Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let (device, store) = runtime.block_on(store());
+    // Groups of several, which are quick: a task writes them.
+    for _ in 0..50 {
+        let together: Vec<_> = (0..8).map(|_| runtime.spawn(commit(store.clone()))).collect();
+        runtime.block_on(futures_util::future::join_all(together));
+    }
+    device.gate.set(true);
+    let first = [0; 2].map(|_| runtime.spawn(commit(store.clone())));
+    device.gate.wait_for_somebody();
+    let is_told = Arc::new((Mutex::new(false), Condvar::new()));
+    let (joined, all_joined) = channel();
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|_| {
+            let (store, is_told, joined) = (store.clone(), Arc::clone(&is_told), joined.clone());
+            runtime.spawn(async move {
+                let mut committing = Box::pin(commit(store));
+                assert!(futures_util::poll!(&mut committing).is_pending());
+                joined.send(()).unwrap();
+                committing.await;
+                let (told, changed) = &*is_told;
+                let waited = changed.wait_timeout_while(told.lock().unwrap(), PATIENCE, |told| !*told);
+                drop(waited);
+            })
+        })
+        .collect();
+    for _ in 0..TASKS {
+        all_joined.recv_timeout(PATIENCE).unwrap();
+    }
+    let (sender, told) = sync_channel(2);
+    let last = std::thread::spawn(move || {
+        let mut committing = Box::pin(commit(store));
+        assert!(futures_util::FutureExt::now_or_never(&mut committing).is_none());
+        sender.send(()).unwrap();
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(committing);
+        sender.send(()).unwrap();
+    });
+    told.recv_timeout(PATIENCE).unwrap();
+    device.gate.set(false);
+    let in_time = told.recv_timeout(PATIENCE / 4);
+    *is_told.0.lock().unwrap() = true;
+    is_told.1.notify_all();
+    assert!(in_time.is_ok(), "the last one sleeps on");
+    last.join().unwrap();
+    runtime.block_on(async {
+        futures_util::future::join_all(first).await;
+        futures_util::future::join_all(tasks).await;
+    });
+}
