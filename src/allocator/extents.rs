@@ -85,7 +85,7 @@ impl Inner {
             Role::Span => {
                 let header = self.read_header(number, 0)?;
                 let found = {
-                    let core = self.core();
+                    let core = self.core_at_once();
                     let segments = core.space.segment(number).and_then(|entry| entry.record.span_segments());
                     segments.map(|segments| (segments, header))
                 };

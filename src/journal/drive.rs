@@ -242,37 +242,48 @@ impl Journal {
 
     /// Wakes all who were told.
     fn wake_all(&self, told: Told) {
-        self.wake_later(told);
-        self.wake_some(usize::MAX);
+        let (start, took) = (self.now(), told.took);
+        drop(told);
+        if let Some(took) = took {
+            self.stages.tell.record_time(took + self.now().saturating_sub(start));
+        }
     }
 
-    /// Those who were told are woken by and by.
-    fn wake_later(&self, told: Told) {
-        let before = std::mem::replace(&mut *self.lock(&self.told), told);
+    /// The task that has the duty lets others run. Those who were told are woken by and by.
+    fn leave(&self, told: Told) {
+        let before = std::mem::replace(&mut *self.lock(&self.absence), Absence::of(told));
         drop(before);
+    }
+
+    /// It is back. Whoever was told and sleeps on is woken.
+    fn come_back(&self) {
+        let told = self.lock(&self.absence).end();
+        drop(told);
     }
 
     /// Wakes some of those who were told. Returns whether there are more.
     fn wake_some(&self, most: usize) -> bool {
         let start = self.now();
-        let some = self.lock(&self.told).split(most);
+        let some = self.lock(&self.absence).told.split(most);
         drop(some);
-        let mut left = self.lock(&self.told);
-        let more = !left.is_empty();
-        let took = left.took.map(|took| took + self.now().saturating_sub(start));
-        left.took = took.filter(|_| more);
-        drop(left);
+        let told = &mut self.lock(&self.absence).told;
+        let more = !told.is_empty();
+        let took = told.took.map(|took| took + self.now().saturating_sub(start));
+        told.took = took.filter(|_| more);
         if let (Some(took), false) = (took, more) {
             self.stages.tell.record_time(took);
         }
         more
     }
 
-    /// Wakes those who were told and sleep on, when it is called the second time: who is to wake them is a task, and its runtime may
-    /// have no thread for it.
-    pub(super) fn wake_overdue(&self) {
-        let overdue = self.lock(&self.told).overdue();
-        drop(overdue);
+    /// Stands in for a task that has the duty and stays away: all threads of its runtime may be busy, or blocked by somebody who
+    /// waits for a commit. Then there may be two who write groups, one after the other. To be called now and then.
+    pub(super) fn stand_in(self: &Arc<Self>) {
+        let Some(told) = self.lock(&self.absence).overdue() else { return };
+        drop(told);
+        if self.lock(&self.state).has_waiters() {
+            Duty::of(self).move_to_own_thread();
+        }
     }
 
     /// Makes durable what was written directly, for those who wait for that and nothing else.
@@ -284,7 +295,6 @@ impl Journal {
         })?;
         self.note_write(self.now().saturating_sub(start));
         self.data.flushed(mark);
-        self.wake_data_waiters();
         Ok(())
     }
 
@@ -384,11 +394,6 @@ impl Duty {
         Some(told)
     }
 
-    /// Wakes some of those who were told. Returns whether there are more.
-    fn wake_some(&self, most: usize) -> bool {
-        self.0.as_ref().is_some_and(|journal| journal.wake_some(most))
-    }
-
     /// Whether anybody waits; if not, the duty is over.
     fn go_on(&mut self) -> Step {
         let Some(journal) = self.0.take() else { return Step::Done };
@@ -436,6 +441,7 @@ impl Duty {
         if !others_run || journal.place(runtime) == Place::Thread {
             drop(runtime.spawn_blocking(move || self.run()));
         } else {
+            journal.leave(Told::default());
             drop(runtime.spawn(self.run_between_tasks(runtime.clone())));
         }
     }
@@ -444,20 +450,21 @@ impl Duty {
     async fn run_between_tasks(mut self, runtime: Handle) {
         yield_once().await;
         loop {
-            if self.0.as_ref().is_some_and(|journal| journal.place(&runtime) == Place::Thread) {
+            let Some(journal) = self.0.clone() else { return };
+            journal.come_back();
+            if journal.place(&runtime) == Place::Thread {
                 return self.move_on(&runtime);
             }
             let Some(told) = self.write() else { return };
-            if let Some(journal) = &self.0 {
-                journal.wake_later(told);
-            }
+            journal.leave(told);
             loop {
-                let more = self.wake_some(WOKEN_TOGETHER);
+                let more = journal.wake_some(WOKEN_TOGETHER);
                 yield_once().await;
                 if !more {
                     break;
                 }
             }
+            journal.come_back();
             if self.go_on() == Step::Done {
                 return;
             }
@@ -467,8 +474,35 @@ impl Duty {
 
 impl Drop for Duty {
     fn drop(&mut self) {
-        self.wake_some(usize::MAX);
+        if let Some(journal) = &self.0 {
+            journal.come_back();
+        }
         while self.step() == Step::Again {}
+    }
+}
+
+/// A task that has the duty, while it lets others run.
+#[derive(Debug, Default)]
+pub(super) struct Absence {
+    is_away: bool,
+    /// Whether somebody has noticed.
+    noticed: bool,
+    /// Those whose turn to be woken is still to come.
+    told: Told,
+}
+
+impl Absence {
+    fn of(told: Told) -> Self {
+        Self { is_away: true, noticed: false, told }
+    }
+
+    fn end(&mut self) -> Told {
+        std::mem::take(self).told
+    }
+
+    /// Those who sleep on, when it is called the second time.
+    fn overdue(&mut self) -> Option<Told> {
+        (self.is_away && std::mem::replace(&mut self.noticed, true)).then(|| self.told.split(usize::MAX))
     }
 }
 

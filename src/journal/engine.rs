@@ -11,10 +11,10 @@ use tokio::sync::Semaphore;
 
 use super::append::Changes;
 use super::data::{DataSequence, DataWaiter};
+use super::drive::Absence;
 use super::group::Group;
 use super::kept::{Keeping, KeptLeaves};
 use super::maintenance::Wake;
-use super::outcome::Told;
 use super::overlay::{BlockId, Overlay};
 use super::publisher::Publisher;
 use super::stages::Stages;
@@ -156,8 +156,8 @@ pub struct Journal {
     pub(super) dirty_since: AtomicU64,
     /// Metadata blocks that transactions gather.
     pub(super) kept: KeptLeaves,
-    /// Those who were told and whose turn to be woken is still to come.
-    pub(super) told: Mutex<Told>,
+    /// Of the task that writes groups, if it is one.
+    pub(super) absence: Mutex<Absence>,
     /// Blocks of the last snapshot, for as long as they are not in place.
     pub(super) settling: AtomicUsize,
     /// Closed in order. Changes under the state lock.

@@ -116,7 +116,7 @@ fn run(journal: &Weak<Journal>, wake: &Wake) {
         };
         let _here = EngineThread::enter();
         let panicked = FailOnPanic(&journal);
-        journal.wake_overdue();
+        journal.stand_in();
         journal.look_after_waiting_elsewhere();
         let done = if checkpoint { journal.checkpoint() } else { journal.maintain() };
         std::mem::forget(panicked);

@@ -33,7 +33,7 @@ impl Teller {
             return Told::default();
         }
         let wakers = std::mem::take(&mut *self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner));
-        Told { asleep: wakers.into_iter(), took: None, seen: false }
+        Told { asleep: wakers.into_iter(), took: None }
     }
 }
 
@@ -53,20 +53,13 @@ pub(super) struct Told {
     asleep: std::vec::IntoIter<Waker>,
     /// Time spent for them so far, if they are of a group.
     pub(super) took: Option<Duration>,
-    /// Whether somebody has seen it who looks for those who sleep on.
-    seen: bool,
 }
 
 impl Told {
     /// Takes some of them out, in the order in which they came.
     pub(super) fn split(&mut self, most: usize) -> Self {
         let some: Vec<Waker> = self.asleep.by_ref().take(most).collect();
-        Self { asleep: some.into_iter(), took: None, seen: false }
-    }
-
-    /// Takes all of them out when it is called the second time.
-    pub(super) fn overdue(&mut self) -> Self {
-        if std::mem::replace(&mut self.seen, true) { self.split(usize::MAX) } else { Self::default() }
+        Self { asleep: some.into_iter(), took: None }
     }
 
     /// Whether there is nobody.
@@ -216,10 +209,9 @@ mod tests {
         assert_eq!(woken(), 3);
         drop(others);
         assert_eq!(woken(), 4);
-        drop(told.overdue());
-        assert_eq!(woken(), 4);
-        drop(told.overdue());
-        assert_eq!((woken(), told.is_empty()), (5, true));
+        assert!(!told.is_empty());
+        drop(told);
+        assert_eq!(woken(), 5);
     }
 
     struct Panics;

@@ -170,7 +170,7 @@ impl Journal {
             dirty_blocks: AtomicUsize::new(0),
             dirty_since: AtomicU64::new(0),
             kept: KeptLeaves::default(),
-            told: Mutex::default(),
+            absence: Mutex::default(),
             settling: AtomicUsize::new(0),
             shut: AtomicBool::new(false),
             publisher: OnceLock::new(),
