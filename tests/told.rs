@@ -7,11 +7,12 @@
 
 mod gated;
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{channel, sync_channel};
 use std::sync::{Arc, Condvar, Mutex};
 
 use freehold::device::Purpose;
-use freehold::{Allocator, FormatOptions, OpenOptions};
+use freehold::{Allocator, Committed, FormatOptions, OpenOptions, Result};
 use tokio::runtime::Builder;
 
 use gated::{Gated, PATIENCE};
@@ -19,14 +20,16 @@ use gated::{Gated, PATIENCE};
 async fn store() -> (Arc<Gated>, Allocator) {
     let device = Arc::new(Gated::new(16 << 20));
     FormatOptions::new().page_bytes(4096).format_device(Arc::clone(&device) as _).await.unwrap();
-    let (store, _) = OpenOptions::new().open_device(Arc::clone(&device) as _).await.unwrap();
+    // However long a group is expected to take, a task writes it.
+    let options = OpenOptions::new().block_up_to(PATIENCE);
+    let (store, _) = options.open_device(Arc::clone(&device) as _).await.unwrap();
     (device, store)
 }
 
-async fn commit(store: Allocator) {
+async fn commit(store: Allocator) -> Result<Committed> {
     let mut transaction = store.begin();
-    transaction.alloc(4096).await.unwrap();
-    transaction.commit().await.unwrap();
+    transaction.alloc(4096).await?;
+    transaction.commit().await
 }
 
 /// Rule 16: what is written while the device flushes may come too late for that.
@@ -42,7 +45,7 @@ async fn data_that_is_written_during_a_flush_waits_for_the_next() {
     store.write_at(&extent, 0, &[7; 4096]).await.unwrap();
     let written = device.done.lock().unwrap().len();
     device.gate.set(false);
-    other.await.unwrap();
+    other.await.unwrap().unwrap();
     transaction.commit().await.unwrap();
     let done = device.done.lock().unwrap().split_off(written);
     let place = |sought| done.iter().position(|one| *one == sought).unwrap();
@@ -53,6 +56,16 @@ async fn data_that_is_written_during_a_flush_waits_for_the_next() {
 /// its runtime are blocked by the first of them, who wait for the last one, which is no task, and commits once more.
 #[test]
 fn who_is_told_is_woken_although_others_keep_all_threads() {
+    all_are_woken(false);
+}
+
+/// The same when the store stops: then there is nobody who could stand in.
+#[test]
+fn who_is_told_of_a_failure_is_woken_although_others_keep_all_threads() {
+    all_are_woken(true);
+}
+
+fn all_are_woken(fails: bool) {
     const TASKS: usize = 40;
     let runtime = Builder::new_multi_thread().worker_threads(2).build().unwrap();
     let (device, store) = runtime.block_on(store());
@@ -73,7 +86,7 @@ fn who_is_told_is_woken_although_others_keep_all_threads() {
                 let mut committing = Box::pin(commit(store));
                 assert!(futures_util::poll!(&mut committing).is_pending());
                 joined.send(()).unwrap();
-                committing.await;
+                assert_eq!(committing.await.is_err(), fails);
                 let (told, changed) = &*is_told;
                 let waited = changed.wait_timeout_while(told.lock().unwrap(), PATIENCE, |told| !*told);
                 drop(waited);
@@ -89,12 +102,14 @@ fn who_is_told_is_woken_although_others_keep_all_threads() {
         assert!(futures_util::FutureExt::now_or_never(&mut committing).is_none());
         sender.send(()).unwrap();
         let runtime = Builder::new_current_thread().build().unwrap();
-        runtime.block_on(committing);
+        assert_eq!(runtime.block_on(committing).is_err(), fails);
         sender.send(()).unwrap();
-        runtime.block_on(commit(store));
+        assert_eq!(runtime.block_on(commit(store)).is_err(), fails);
         sender.send(()).unwrap();
     });
     told.recv_timeout(PATIENCE).unwrap();
+    // The group before is durable, whatever becomes of theirs.
+    device.fails.store(fails, Ordering::Relaxed);
     device.gate.set(false);
     let in_time = [told.recv_timeout(PATIENCE / 4), told.recv_timeout(PATIENCE / 4)];
     *is_told.0.lock().unwrap() = true;

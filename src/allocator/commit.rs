@@ -16,7 +16,7 @@ use super::publish::{Ground, Intent};
 use super::reserve::Reserved;
 use super::transaction::Transaction;
 use crate::error::{Error, Result};
-use crate::format::LeafAddress;
+use crate::format::{HeaderKind, LeafAddress};
 use crate::journal::{Bases, BlockId, RingPermit, Ticket};
 use crate::space::{Place, Space};
 
@@ -243,11 +243,20 @@ impl Transaction {
         }
     }
 
-    /// The metadata blocks that this transaction changes.
+    /// The metadata blocks that this transaction changes, and those that say what it writes to.
     fn touched_leaves(&self) -> FxHashSet<LeafAddress> {
+        let layout = self.inner.layout();
+        let written = self.written.iter().filter_map(|extent| {
+            let (segment, page) =
+                layout.page_at(extent.offset - extent.offset % u64::from(layout.page_bytes()))?;
+            // Of an item, where its region begins, too.
+            let region = page - page % layout.region_pages();
+            let run = |page| Place::Run { segment, page, pages: 1, kind: HeaderKind::Extent };
+            Some([run(page), run(region)])
+        });
         let mut leaves = FxHashSet::default();
-        for place in self.intent.places() {
-            Space::for_touched_leaves(self.inner.layout(), &place, |leaf| {
+        for place in self.intent.places().chain(written.flatten()) {
+            Space::for_touched_leaves(layout, &place, |leaf| {
                 leaves.insert(leaf);
             });
         }

@@ -306,6 +306,8 @@ impl Journal {
         for waiter in waiters {
             let _ = waiter.sender.send(Err(error.clone()));
         }
+        // Whoever was told before: there is nobody any more who looks whether they sleep on.
+        self.come_back();
     }
 }
 

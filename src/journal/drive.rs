@@ -18,7 +18,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -117,7 +117,7 @@ impl Journal {
     /// The same, for a thread that has other duties.
     pub(super) fn look_after_waiting_elsewhere(self: &Arc<Self>) {
         if let Some(duty) = self.claim_duty() {
-            duty.move_to_own_thread();
+            duty.move_to_own_thread(());
         }
     }
 
@@ -249,16 +249,17 @@ impl Journal {
         }
     }
 
-    /// The task that has the duty lets others run. Those who were told are woken by and by.
+    /// Whoever has the duty does not get to it at once: a task that lets others run, or a thread that is still to come. Those who
+    /// were told are woken by and by.
     fn leave(&self, told: Told) {
         let before = std::mem::replace(&mut *self.lock(&self.absence), Absence::of(told));
-        drop(before);
+        self.wake_all(before.told);
     }
 
-    /// It is back. Whoever was told and sleeps on is woken.
-    fn come_back(&self) {
-        let told = self.lock(&self.absence).end();
-        drop(told);
+    /// That is over. Whoever was told and sleeps on is woken.
+    pub(super) fn come_back(&self) {
+        let absence = std::mem::take(&mut *self.lock(&self.absence));
+        self.wake_all(absence.told);
     }
 
     /// Wakes some of those who were told. Returns whether there are more.
@@ -266,23 +267,28 @@ impl Journal {
         let start = self.now();
         let some = self.lock(&self.absence).told.split(most);
         drop(some);
-        let told = &mut self.lock(&self.absence).told;
-        let more = !told.is_empty();
-        let took = told.took.map(|took| took + self.now().saturating_sub(start));
-        told.took = took.filter(|_| more);
+        let passed = self.now().saturating_sub(start);
+        let (took, more) = {
+            let mut absence = self.lock(&self.absence);
+            let more = !absence.told.is_empty();
+            let took = absence.told.took.map(|took| took + passed);
+            absence.told.took = took.filter(|_| more);
+            (took, more)
+        };
         if let (Some(took), false) = (took, more) {
             self.stages.tell.record_time(took);
         }
         more
     }
 
-    /// Stands in for a task that has the duty and stays away: all threads of its runtime may be busy, or blocked by somebody who
-    /// waits for a commit. Then there may be two who write groups, one after the other. To be called now and then.
+    /// Stands in for whoever has the duty and stays away: all threads of a runtime may be busy, or blocked by somebody who waits
+    /// for a commit. Then there may be two who write groups, one after the other. To be called now and then.
     pub(super) fn stand_in(self: &Arc<Self>) {
         let Some(told) = self.lock(&self.absence).overdue() else { return };
         drop(told);
-        if self.lock(&self.state).has_waiters() {
-            Duty::of(self).move_to_own_thread();
+        let waits = self.lock(&self.state).has_waiters();
+        if waits && !self.standing_in.swap(true, Ordering::AcqRel) {
+            Duty::of(self).move_to_own_thread(StandIn(Arc::clone(self)));
         }
     }
 
@@ -299,7 +305,15 @@ impl Journal {
     }
 
     /// Saves the round that would find out. Others who want a turn have it before the next group.
-    fn done_if_idle(&self) -> Step {
+    fn done_if_idle(self: &Arc<Self>) -> Step {
+        let _here = EngineThread::enter();
+        let panicked = FailOnPanic(self);
+        let step = self.look_for_more();
+        std::mem::forget(panicked);
+        step
+    }
+
+    fn look_for_more(&self) -> Step {
         self.let_others_write();
         if self.port.check_poison().is_ok() && self.wants_checkpoint() {
             self.request_checkpoint();
@@ -413,19 +427,35 @@ impl Duty {
         step
     }
 
-    /// Writes until nobody waits, on a thread of its own.
-    fn move_to_own_thread(self) {
+    /// Writes until nobody waits, on a thread of its own, and drops `behind` then.
+    fn move_to_own_thread(self, behind: impl Send + 'static) {
         // Where there is no thread to be had it is dropped, and done here.
         let thread = std::thread::Builder::new().name("freehold-writer".to_owned());
-        drop(thread.spawn(move || self.run()));
+        drop(thread.spawn(move || {
+            self.run();
+            drop(behind);
+        }));
     }
 
     /// Writes until nobody waits: on a thread for blocking calls, or here where there is none.
     fn move_anywhere(self) {
         match Handle::try_current() {
-            Ok(runtime) if self.may_block() => drop(runtime.spawn_blocking(move || self.run())),
+            Ok(runtime) if self.may_block() => self.move_to_pool(&runtime),
             _ => self.run(),
         }
+    }
+
+    /// Writes until nobody waits, on a thread for blocking calls. All of them may be busy.
+    fn move_to_pool(self, runtime: &Handle) {
+        if let Some(journal) = &self.0 {
+            journal.leave(Told::default());
+        }
+        drop(runtime.spawn_blocking(move || {
+            if let Some(journal) = &self.0 {
+                journal.come_back();
+            }
+            self.run();
+        }));
     }
 
     /// Writes until nobody waits.
@@ -439,7 +469,7 @@ impl Duty {
         // A runtime of one thread may not be polled again.
         let others_run = runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
         if !others_run || journal.place(runtime) == Place::Thread {
-            drop(runtime.spawn_blocking(move || self.run()));
+            self.move_to_pool(runtime);
         } else {
             journal.leave(Told::default());
             drop(runtime.spawn(self.run_between_tasks(runtime.clone())));
@@ -457,6 +487,10 @@ impl Duty {
             }
             let Some(told) = self.write() else { return };
             journal.leave(told);
+            if journal.check_alive().is_err() {
+                // Nobody looks any more whether it stays away.
+                journal.come_back();
+            }
             loop {
                 let more = journal.wake_some(WOKEN_TOGETHER);
                 yield_once().await;
@@ -481,28 +515,34 @@ impl Drop for Duty {
     }
 }
 
-/// A task that has the duty, while it lets others run.
+/// How long whoever has the duty may stay away.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Whoever has the duty does not get to it just now.
 #[derive(Debug, Default)]
 pub(super) struct Absence {
-    is_away: bool,
-    /// Whether somebody has noticed.
-    noticed: bool,
+    since: Option<Instant>,
     /// Those whose turn to be woken is still to come.
     told: Told,
 }
 
 impl Absence {
     fn of(told: Told) -> Self {
-        Self { is_away: true, noticed: false, told }
+        Self { since: Some(Instant::now()), told }
     }
 
-    fn end(&mut self) -> Told {
-        std::mem::take(self).told
-    }
-
-    /// Those who sleep on, when it is called the second time.
+    /// Those who sleep on, when it has lasted too long.
     fn overdue(&mut self) -> Option<Told> {
-        (self.is_away && std::mem::replace(&mut self.noticed, true)).then(|| self.told.split(usize::MAX))
+        self.since.filter(|since| since.elapsed() >= PATIENCE).map(|_| self.told.split(usize::MAX))
+    }
+}
+
+/// A thread that stands in. There is one at a time.
+struct StandIn(Arc<Journal>);
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        self.0.standing_in.store(false, Ordering::Release);
     }
 }
 

@@ -156,8 +156,10 @@ pub struct Journal {
     pub(super) dirty_since: AtomicU64,
     /// Metadata blocks that transactions gather.
     pub(super) kept: KeptLeaves,
-    /// Of the task that writes groups, if it is one.
+    /// Of whoever has the duty to write groups.
     pub(super) absence: Mutex<Absence>,
+    /// Somebody writes groups in place of one who is absent.
+    pub(super) standing_in: AtomicBool,
     /// Blocks of the last snapshot, for as long as they are not in place.
     pub(super) settling: AtomicUsize,
     /// Closed in order. Changes under the state lock.

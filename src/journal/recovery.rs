@@ -171,6 +171,7 @@ impl Journal {
             dirty_since: AtomicU64::new(0),
             kept: KeptLeaves::default(),
             absence: Mutex::default(),
+            standing_in: AtomicBool::new(false),
             settling: AtomicUsize::new(0),
             shut: AtomicBool::new(false),
             publisher: OnceLock::new(),

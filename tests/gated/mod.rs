@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, dead_code, reason = "for tests, of which none uses all")]
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub(crate) struct Gated {
     pub(crate) gate: Gate,
     /// The purposes of writes and, as `None`, flushes that have ended, in order.
     pub(crate) done: Mutex<Vec<Option<Purpose>>>,
+    /// Flushes that begin from now on fail.
+    pub(crate) fails: AtomicBool,
 }
 
 impl Device for Gated {
@@ -65,11 +68,12 @@ impl Device for Gated {
     }
 
     fn flush(&self) -> io::Result<()> {
+        let fails = self.fails.load(Ordering::Relaxed);
         // What comes while the gate is shut is not covered.
         self.device.flush()?;
         self.done.lock().unwrap().push(None);
         self.gate.pass();
-        Ok(())
+        if fails { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
     }
 
     fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
@@ -87,6 +91,11 @@ impl Device for Gated {
 
 impl Gated {
     pub(crate) fn new(bytes: usize) -> Self {
-        Self { device: MemoryDevice::zeroed(bytes), gate: Gate::default(), done: Mutex::default() }
+        Self {
+            device: MemoryDevice::zeroed(bytes),
+            gate: Gate::default(),
+            done: Mutex::default(),
+            fails: AtomicBool::new(false),
+        }
     }
 }
