@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use fault_injection::allocator::{Operation, Plan, Shape, Subject};
+use fault_injection::allocator::{Operation, Plan, Request, Shape, Subject};
 use fault_injection::campaign::chain::{Chain, OPERATIONS, Settings, run_chains};
 use fault_injection::campaign::exhaustive::{Depths, alphabet, run_all};
 use fault_injection::disk::{ErrorCode, Sampling};
@@ -80,6 +80,32 @@ fn an_epoch_is_never_used_by_two_openings() {
         assert!(tally.failures().is_empty(), "{:?}", tally.failures());
         assert!(tally.lives.get() > 10);
     }
+}
+
+/// A transaction that gives an extent the length that it has: the state before and the one behind it are alike, but for what a
+/// record says of free space. Either of them is right.
+#[test]
+fn a_step_that_changes_nothing_is_no_riddle() {
+    let subject = Subject { shape: Shape::TINY };
+    // Everything is in use, and then two pages are not that do not lie side by side.
+    let ten = || Plan { alloc: vec![(Request::Pages(1), Vec::new()); 10], ..Plan::default() };
+    let operations = [
+        ten(),
+        ten(),
+        ten(),
+        Plan { free: vec![5, 7], ..Plan::default() },
+        Plan { resize: vec![[0, 1]], ..Plan::default() },
+    ];
+    let operations = operations.map(|plan| Operation::Transact(vec![plan]));
+    let start = Start { base: subject.disk().blank(), state: None, serial: 64 };
+    let (run, _) = run(&subject, &start, &operations);
+    assert_eq!(run.broken, None);
+    let policy = Policy { probe: 1.0, nest: 0.0, injure: 0.0, live_on: 0.0, ..Policy::CAMPAIGN };
+    let tally = Tally::new(Duration::from_secs(60));
+    let address = Address::of(Source::Sequence(Vec::new()));
+    Explorer::new(&subject, &run, address, &policy, 1, &tally).explore();
+    assert!(tally.failures().is_empty(), "{:?}", tally.failures());
+    assert!(tally.probes.get() > 10);
 }
 
 #[test]

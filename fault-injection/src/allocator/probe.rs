@@ -107,8 +107,8 @@ impl Subject {
         if is_like(steps)? {
             return Ok(());
         }
-        // The model does not know how much was asked for: a step that changes only that leaves a state like the one before, and
-        // which of them it is nobody can tell but the twins.
+        // The model does not know all that metadata says: how much was asked for, and bounds of what is free. A step that changes
+        // nothing else leaves a state like the one before, and which of them it is nobody can tell but the twins.
         let state = run.history.state(steps);
         let alike =
             (0..=run.history.steps().len()).filter(|&at| at != steps && run.history.state(at) == state);
