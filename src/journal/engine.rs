@@ -9,9 +9,9 @@ use crossbeam_utils::CachePadded;
 use rustc_hash::FxHashSet;
 use tokio::sync::Semaphore;
 
+use super::absence::Absence;
 use super::append::Changes;
 use super::data::{DataSequence, DataWaiter};
-use super::drive::Absence;
 use super::group::Group;
 use super::kept::{Keeping, KeptLeaves};
 use super::maintenance::Wake;

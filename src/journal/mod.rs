@@ -24,6 +24,7 @@
 //! Those who commit wait for `state` only, and little is done under it: what a transaction changes is worked out by the one
 //! who writes its group.
 
+mod absence;
 mod append;
 mod batch;
 mod carried;
