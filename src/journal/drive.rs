@@ -12,7 +12,7 @@
 //! On devices whose calls cannot block, and outside of a runtime, the committer does it all.
 //!
 //! The duty is never held by a future of somebody else's that is suspended: nobody may ever poll that again, and all others
-//! would wait for it.
+//! would wait for it. A task or a thread that has it and does not get its turn is stood in for (`absence.rs`).
 
 use std::future::poll_fn;
 use std::sync::Arc;
