@@ -174,7 +174,7 @@ impl Space {
         let most = order_of_run(free)?;
         let segment = self.segment(number)?;
         // With nothing held back, what is available is what is free.
-        if segment.reserved_pages == 0 && segment.pending.is_empty() && freed == 0 {
+        if segment.reserved_pages == 0 && segment.pending_pages == 0 && freed == 0 {
             return match &segment.content {
                 Content::Buddy(map) => map.largest_order(),
                 Content::Runs => order_of_run(self.runs.map(number)?.longest()),
@@ -289,7 +289,6 @@ impl Space {
     fn release_pages(
         &mut self,
         number: u32,
-        page: u32,
         pages: u32,
         work: &mut Publishing<'_>,
         more: impl FnOnce(&mut SegmentRecord),
@@ -305,7 +304,7 @@ impl Space {
             record.item_bytes = record.item_bytes.saturating_sub(slab_bytes);
             record.capacity_bytes = record.capacity_bytes.saturating_sub(slab_bytes);
             more(record);
-            segment.pending.push((page, pages));
+            segment.pending_pages += pages;
         }
         self.reindex(number);
     }
@@ -314,7 +313,7 @@ impl Space {
         let slack = slack_u32(release.slack_bytes);
         match release.place {
             Place::Run { segment, page, pages, .. } => {
-                self.release_pages(segment, page, pages, work, |record| {
+                self.release_pages(segment, pages, work, |record| {
                     record.extents = record.extents.saturating_sub(1);
                     record.slack_bytes = record.slack_bytes.saturating_sub(slack);
                 });
@@ -331,7 +330,7 @@ impl Space {
                 let bytes = u64::from(segments) * self.layout().segment_bytes();
                 self.counters.count_held(Held::default(), Held { reserved: 0, pending: bytes });
                 if tail_pages > 0 {
-                    self.release_pages(segment + segments, 0, tail_pages, work, |_| {});
+                    self.release_pages(segment + segments, tail_pages, work, |_| {});
                     work.blocks.extent(segment + segments, 0, ExtentChange::End { pages: tail_pages });
                 }
             }
@@ -341,7 +340,7 @@ impl Space {
     fn publish_resize(&mut self, resize: &Resize, work: &mut Publishing<'_>) {
         let page_bytes = u64::from(self.layout().page_bytes());
         let number = resize.segment;
-        let (page, pages) = resize.difference();
+        let (_, pages) = resize.difference();
         let len = |pages: u32| u64::from(pages) * page_bytes;
         let kind = resize.header.kind;
         let slack = PageHeader::slack_for(kind, len(resize.new_pages), page_bytes, resize.asked);
@@ -351,7 +350,7 @@ impl Space {
         if pages > 0 && resize.grows() {
             self.publish_pages(number, pages, header.generation, work, |_| {});
         } else if pages > 0 {
-            self.release_pages(number, page, pages, work, |_| {});
+            self.release_pages(number, pages, work, |_| {});
         }
         self.change_record(number, work, |record| {
             record.slack_bytes = record.slack_bytes.saturating_add(after).saturating_sub(before);

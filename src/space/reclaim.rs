@@ -36,10 +36,8 @@ impl Space {
         self.give_pages(number, page, pages);
         let bytes = u64::from(pages) * u64::from(self.layout().page_bytes());
         self.counters.count_held(Held { reserved: 0, pending: bytes }, Held::default());
-        if let Some(segment) = self.segment_mut(number)
-            && let Some(at) = segment.pending.iter().position(|run| *run == (page, pages))
-        {
-            segment.pending.swap_remove(at);
+        if let Some(segment) = self.segment_mut(number) {
+            segment.pending_pages = segment.pending_pages.saturating_sub(pages);
         }
         self.reindex(number);
     }

@@ -40,8 +40,8 @@ pub struct Segment {
     pub last_generation: u32,
     /// Pages held by open transactions; of role `slab`, those of regions that are not on disk.
     pub reserved_pages: u32,
-    /// Runs that are freed by transactions which are not durable yet.
-    pub pending: Vec<(u32, u32)>,
+    /// Pages that are freed by transactions which are not durable yet.
+    pub pending_pages: u32,
     /// Open transactions that are going to change something here.
     pub pins: u32,
     /// Groups, or parts of one, that changed the record, and have perhaps not changed the blocks yet.
@@ -72,7 +72,7 @@ impl Segment {
     pub fn is_empty(&self) -> bool {
         self.record.used_pages == 0
             && self.reserved_pages == 0
-            && self.pending.is_empty()
+            && self.pending_pages == 0
             && self.pins == 0
             && !matches!(self.content, Content::Span(_))
     }
@@ -93,7 +93,7 @@ impl Segment {
     /// Whether its inside can be dropped from memory.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.reserved_pages == 0 && self.pending.is_empty() && self.pins == 0 && self.in_flight == 0
+        self.reserved_pages == 0 && self.pending_pages == 0 && self.pins == 0 && self.in_flight == 0
     }
 
     /// Whether an item of a kind may be had from a cold segment.
