@@ -12,6 +12,10 @@ use crate::device::Purpose;
 use crate::error::{Error, Result};
 use crate::format::{Layout, LeafAddress, StoreState, Witness};
 
+/// What part of the ring must be in use for a checkpoint to be worth its while when space is wanted. Behind each one the journal
+/// gets whole blocks of the caller again.
+const WORTH_A_CHECKPOINT: u64 = 8;
+
 /// The dirty blocks at an instant at which everything in them is in durable groups.
 pub(super) struct Snapshot {
     pub(super) lsn: u64,
@@ -66,11 +70,16 @@ impl Journal {
         self.dirty_blocks.load(Ordering::Relaxed) > 2 * Self::max_dirty_blocks(&self.layout)
     }
 
-    /// Whether the ring is half full, the overlay is full, or somebody waits for space in the ring.
+    /// Whether the ring is half full, the overlay is full, or somebody waits for space in the ring and a checkpoint would make
+    /// some.
+    ///
+    /// What those who wait see taken is mostly claims, which come back when their groups are written: a transaction may claim a
+    /// hundred times what it writes. No transaction claims more than half of the ring.
     pub(super) fn wants_checkpoint(&self) -> bool {
-        self.space_wanted.load(Ordering::Acquire) > 0
+        let (used, ring) = (self.ring_used_bytes(), self.layout.ring_bytes());
+        used > ring / 2
+            || self.space_wanted.load(Ordering::Acquire) > 0 && used > ring / WORTH_A_CHECKPOINT
             || self.dirty_blocks.load(Ordering::Relaxed) > Self::max_dirty_blocks(&self.layout)
-            || self.space.available_permits() < Self::ring_granules(&self.layout) / 2
     }
 
     /// Has a checkpoint made: here when calls cannot block, or soon by the maintenance thread.
@@ -191,6 +200,7 @@ impl Journal {
             self.evict_clean(&writer);
             self.note_dirty_since();
         }
+        self.ring_tail.store(snapshot.position, Ordering::Relaxed);
         let granule = u64::from(self.layout.ring_granule_bytes());
         let freed = (snapshot.position - old_tail) / granule;
         self.space.add_permits(usize::try_from(freed).unwrap_or(0));

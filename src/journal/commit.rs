@@ -51,7 +51,9 @@ impl Journal {
         let granules =
             u32::try_from(granules).map_err(|_| Error::TransactionTooLarge { needed: bytes, max })?;
         let _wanted = Wanted::new(self);
-        self.request_checkpoint();
+        if self.wants_checkpoint() {
+            self.request_checkpoint();
+        }
         match self.space.acquire_many(granules).await {
             Ok(claimed) => {
                 claimed.forget();
@@ -250,7 +252,9 @@ impl Journal {
                 let flushed_at = self.now();
                 self.note_write(flushed_at.saturating_sub(sealed_at));
                 self.recent_transactions.store(group.transactions, Ordering::Relaxed);
+                self.note_encoded(group.transactions, encoded.length);
                 writer.head_position += encoded.bytes.len() as u64;
+                self.ring_head.store(writer.head_position, Ordering::Relaxed);
                 writer.durable_lsn = group.last_lsn();
                 let counters = &self.counters;
                 count(&counters.groups, 1);

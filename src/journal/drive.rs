@@ -39,10 +39,9 @@ const WOKEN_TOGETHER: usize = 16;
 const HOP: Duration = Duration::from_micros(20);
 
 /// The most that is written, or made durable of what was written directly, on a thread that is not for blocking calls.
-/// What is expected goes by groups of the usual size.
 const MOST_IN_LINE_BYTES: u64 = 256 << 10;
-/// A transaction claims whole blocks of the ring, and takes some tens of bytes in a group of many.
-const CLAIMED_TO_WRITTEN: u64 = 16;
+/// What a transaction may claim, whatever it writes: it need not have anything to do with bytes of the caller's.
+const SMALL_CLAIM_BYTES: u64 = 4096;
 
 /// Whether the duty goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,13 +156,10 @@ impl Journal {
 
     /// Where the next group is best written.
     fn place(&self, runtime: &Handle) -> Place {
-        let (claimed, alone) = {
+        let (bytes, alone) = {
             let state = self.lock(&self.state);
-            let granules = state.open.granules + state.full.iter().map(|group| group.granules).sum::<usize>();
-            (granules, state.full.is_empty() && state.open.transactions <= 1)
+            (self.expected_bytes(&state), state.full.is_empty() && state.open.transactions <= 1)
         };
-        // Claims are for the worst case. What is written is a small part of them.
-        let bytes = claimed as u64 * u64::from(self.layout.ring_granule_bytes()) / CLAIMED_TO_WRITTEN;
         let expected = self.expected_write();
         let others_run = runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
         if expected >= self.options.block_up_to || bytes.max(self.data.bytes_at_risk()) > MOST_IN_LINE_BYTES {
@@ -179,9 +175,29 @@ impl Journal {
         }
     }
 
+    /// What those who have joined are expected to have written: as much for each transaction as of late, or what large ones claim,
+    /// which is for bytes of the caller's.
+    fn expected_bytes(&self, state: &State) -> u64 {
+        let groups = || state.full.iter().chain([&state.open]);
+        let transactions: u64 = groups().map(|group| u64::from(group.transactions)).sum();
+        let granules: u64 = groups().map(|group| group.granules as u64).sum();
+        let claimed = granules * u64::from(self.layout.ring_granule_bytes());
+        let [before, bytes] = self.encoded_of_late.each_ref().map(|sum| sum.load(Ordering::Relaxed));
+        let usual = transactions * bytes / before.max(1);
+        usual.max(claimed.saturating_sub(transactions * SMALL_CLAIM_BYTES))
+    }
+
     /// What writing a group and making it durable took of late; for ever, before the first one.
     fn expected_write(&self) -> Duration {
         Duration::from_nanos(self.recent_write.load(Ordering::Relaxed))
+    }
+
+    /// Takes one group into account for how many bytes are expected of the next.
+    pub(super) fn note_encoded(&self, transactions: u32, bytes: u32) {
+        for (sum, more) in self.encoded_of_late.iter().zip([transactions, bytes]) {
+            // Only the one who writes groups comes here.
+            sum.store(sum.load(Ordering::Relaxed) / 2 + u64::from(more), Ordering::Relaxed);
+        }
     }
 
     /// Takes one group into account for what is expected of the next. What counts is the middle one of the last three: a device
@@ -404,16 +420,23 @@ impl Duty {
         }
     }
 
-    /// Writes until nobody waits, on a thread for blocking calls. All of them may be busy.
-    fn move_to_pool(self, runtime: &Handle) {
+    /// Writes on a thread for blocking calls, all of which may be busy: until nobody waits, or groups are better written elsewhere.
+    fn move_to_pool(mut self, runtime: &Handle) {
         if let Some(journal) = &self.0 {
             journal.leave(Told::default());
         }
+        let others_run = runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
+        let elsewhere = runtime.clone();
         drop(runtime.spawn_blocking(move || {
             if let Some(journal) = &self.0 {
                 journal.come_back();
             }
-            self.run();
+            while self.step() == Step::Again {
+                let place = self.0.as_ref().map(|journal| journal.place(&elsewhere));
+                if others_run && place != Some(Place::Thread) {
+                    return self.move_on(&elsewhere);
+                }
+            }
         }));
     }
 

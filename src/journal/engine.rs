@@ -64,7 +64,7 @@ pub struct JournalStats {
     pub checkpoints: u64,
     /// Blocks written in place by checkpoints.
     pub checkpointed_blocks: u64,
-    /// Ring space in use, in bytes.
+    /// Ring space that the groups take which no checkpoint has covered, in bytes.
     pub ring_used_bytes: u64,
     /// Blocks in the overlay, clean ones included.
     pub overlay_blocks: u64,
@@ -135,6 +135,10 @@ pub struct Journal {
     pub(super) space: CachePadded<Semaphore>,
     /// Transactions that wait for ring space.
     pub(super) space_wanted: AtomicUsize,
+    /// Where in the ring the groups begin that no checkpoint has covered, and where they end. To be looked at without the
+    /// writer's lock.
+    pub(super) ring_tail: AtomicU64,
+    pub(super) ring_head: AtomicU64,
     pub(super) data: DataSequence,
     pub(super) counters: CachePadded<Counters>,
     pub(super) stages: Stages,
@@ -148,6 +152,8 @@ pub struct Journal {
     pub(super) blocked: AtomicU64,
     /// Transactions of the last group.
     pub(super) recent_transactions: AtomicU32,
+    /// Transactions of late, and their encoded bytes: each group counts half as much as the one after it.
+    pub(super) encoded_of_late: [AtomicU64; 2],
     /// Those who wait for their turn between two groups.
     pub(super) writer_wanted: AtomicUsize,
     /// Blocks that a checkpoint would have to write, to be looked at without the writer's lock.
@@ -227,6 +233,12 @@ impl Journal {
 
     pub(super) fn ring_granules(layout: &Layout) -> usize {
         usize::try_from(layout.ring_bytes() / u64::from(layout.ring_granule_bytes())).unwrap_or(0)
+    }
+
+    /// Bytes of the groups that no checkpoint has covered.
+    pub(super) fn ring_used_bytes(&self) -> u64 {
+        let tail = self.ring_tail.load(Ordering::Relaxed);
+        self.ring_head.load(Ordering::Relaxed).saturating_sub(tail)
     }
 
     /// A metadata block as the overlay and the last checkpoint have it.
@@ -312,7 +324,6 @@ impl Journal {
     pub fn stats(&self) -> JournalStats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.counters;
-        let used = Self::ring_granules(&self.layout).saturating_sub(self.space.available_permits());
         JournalStats {
             transactions: get(&counters.transactions),
             groups: get(&counters.groups),
@@ -321,7 +332,7 @@ impl Journal {
             data_flushes: get(&counters.data_flushes),
             checkpoints: get(&counters.checkpoints),
             checkpointed_blocks: get(&counters.checkpointed_blocks),
-            ring_used_bytes: used as u64 * u64::from(self.layout.ring_granule_bytes()),
+            ring_used_bytes: self.ring_used_bytes(),
             overlay_blocks: self.overlay.len() as u64,
             cache_hits: get(&counters.cache_hits),
             cache_misses: get(&counters.cache_misses),

@@ -157,6 +157,8 @@ impl Journal {
             })),
             space: Semaphore::new(Self::ring_granules(&layout)).into(),
             space_wanted: AtomicUsize::new(0),
+            ring_tail: AtomicU64::new(superblock.tail_position),
+            ring_head: AtomicU64::new(end.position),
             data: DataSequence::default(),
             counters: CachePadded::default(),
             stages: Stages::default(),
@@ -166,6 +168,7 @@ impl Journal {
             last_writes: [AtomicU64::new(0), AtomicU64::new(0)],
             blocked: AtomicU64::new(0),
             recent_transactions: AtomicU32::new(0),
+            encoded_of_late: [AtomicU64::new(0), AtomicU64::new(0)],
             writer_wanted: AtomicUsize::new(0),
             dirty_blocks: AtomicUsize::new(0),
             dirty_since: AtomicU64::new(0),
@@ -293,6 +296,8 @@ impl Journal {
         // Nothing in the new epoch says yet that the group taken along is durable; the witness soon will.
         writer.witnessed_lsn = superblocks.current().tail_lsn;
         self.counters.durable_lsn.store(writer.durable_lsn, Ordering::Relaxed);
+        self.ring_tail.store(start, Ordering::Relaxed);
+        self.ring_head.store(writer.head_position, Ordering::Relaxed);
         let granule = u64::from(self.layout.ring_granule_bytes());
         let used = (writer.head_position - start) / granule;
         // Net change of claims: the original goes, its copy stays.

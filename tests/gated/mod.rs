@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, dead_code, reason = "for tests, of which none uses all")]
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use freehold::device::{Device, DeviceGeometry, MemoryDevice, Purpose};
@@ -48,6 +49,10 @@ pub(crate) struct Gated {
     pub(crate) gate: Gate,
     /// The purposes of writes and, as `None`, flushes that have ended, in order.
     pub(crate) done: Mutex<Vec<Option<Purpose>>>,
+    /// The threads on which groups were written.
+    pub(crate) writers: Mutex<Vec<ThreadId>>,
+    /// What each flush takes.
+    pub(crate) flush_micros: AtomicU64,
     /// Flushes that begin from now on fail.
     pub(crate) fails: AtomicBool,
 }
@@ -64,6 +69,9 @@ impl Device for Gated {
     fn write_at(&self, offset: u64, data: &[u8], purpose: Purpose) -> io::Result<()> {
         self.device.write_at(offset, data, purpose)?;
         self.done.lock().unwrap().push(Some(purpose));
+        if purpose == Purpose::Journal {
+            self.writers.lock().unwrap().push(std::thread::current().id());
+        }
         Ok(())
     }
 
@@ -72,6 +80,7 @@ impl Device for Gated {
         // What comes while the gate is shut is not covered.
         self.device.flush()?;
         self.done.lock().unwrap().push(None);
+        std::thread::sleep(Duration::from_micros(self.flush_micros.load(Ordering::Relaxed)));
         self.gate.pass();
         if fails { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
     }
@@ -95,6 +104,8 @@ impl Gated {
             device: MemoryDevice::zeroed(bytes),
             gate: Gate::default(),
             done: Mutex::default(),
+            writers: Mutex::default(),
+            flush_micros: AtomicU64::new(0),
             fails: AtomicBool::new(false),
         }
     }
