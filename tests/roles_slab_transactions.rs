@@ -15,6 +15,7 @@ mod roles;
 
 use freehold::AllocRequest;
 use freehold::allocator::FreeArea;
+use futures_util::future::join_all;
 use roles::items::{alloc_many, capacity, region_of};
 use roles::{Bed, areas, balanced, is_no_extent, picture};
 
@@ -165,5 +166,100 @@ async fn one_goes_and_one_comes_in_the_same_transaction() {
     let mut live = vec![other, new];
     live.sort_unstable();
     assert_eq!(bed.live().await, live);
+    bed.verify().await;
+}
+
+/// Head and header of a region are written down once for the transactions of a group, whoever of them came first.
+#[tokio::test]
+async fn many_transactions_of_a_group_change_one_region() {
+    let bed = Bed::small().await;
+    let count = 12;
+    let lone = bed.store.stats().journal.encoded_bytes;
+    let old = bed.alloc(300).await.unwrap();
+    let lone = bed.store.stats().journal.encoded_bytes - lone;
+    let before = bed.store.stats().journal;
+    // The last item of the region goes, and others come, all in one group.
+    let (mut commits, mut new) = (Vec::new(), Vec::new());
+    for number in 0..count {
+        let mut txn = bed.store.begin();
+        if number == count / 2 {
+            txn.free(&old).await.unwrap();
+        }
+        let extent = txn.alloc(300).await.unwrap();
+        txn.write(&extent, 0, &[number; 300]).await.unwrap();
+        new.push(extent);
+        commits.push(txn.commit());
+    }
+    for committed in join_all(commits).await {
+        committed.unwrap();
+    }
+    assert!(new.iter().all(|extent| region_of(extent) == region_of(&old)));
+    let journal = bed.store.stats().journal;
+    assert_eq!(journal.groups, before.groups + 1);
+    // Of each item its bytes, which repeat, its bit and its mark.
+    let each = (journal.encoded_bytes - before.encoded_bytes) / u64::from(count);
+    assert!(each < lone / 8, "{each} bytes for each of many, {lone} for a lone one");
+    bed.verify().await;
+    let copy = bed.copy().await;
+    for (number, extent) in (0..).zip(&new) {
+        for store in [&bed.store, &copy.store] {
+            assert_eq!(store.read_at(extent, 0, 300).await.unwrap(), [number; 300]);
+        }
+    }
+    assert!(is_no_extent(&bed.free(&old).await));
+}
+
+/// A region that comes and goes with the transactions of one group leaves no trace but its generation.
+#[tokio::test]
+async fn the_last_item_goes_and_the_first_one_comes_in_one_group() {
+    for comes_first in [false, true] {
+        let bed = Bed::small().await;
+        let old = bed.alloc(300).await.unwrap();
+        let (mut coming, mut going) = (bed.store.begin(), bed.store.begin());
+        going.free(&old).await.unwrap();
+        let new = coming.alloc(300).await.unwrap();
+        coming.write(&new, 0, &[9; 300]).await.unwrap();
+        assert_eq!(region_of(&new), region_of(&old));
+        let mut commits = [Box::pin(going.commit()), Box::pin(coming.commit())];
+        if comes_first {
+            commits.reverse();
+        }
+        for committed in join_all(commits).await {
+            committed.unwrap();
+        }
+        assert_eq!(bed.live().await, [new]);
+        bed.verify().await;
+        assert_eq!(bed.copy().await.store.read_at(&new, 0, 300).await.unwrap(), [9; 300]);
+        assert!(is_no_extent(&bed.free(&old).await));
+        bed.free(&new).await.unwrap();
+        assert_eq!(bed.store.stats().free_bytes, bed.usable_bytes());
+        bed.verify().await;
+    }
+}
+
+/// What lay in a region before it was one means nothing, and takes no room in the journal.
+#[tokio::test]
+async fn old_bytes_under_a_new_region_are_not_journaled() {
+    let bed = Bed::small().await;
+    let all = bed.fill().await;
+    for extent in &all {
+        let noise: Vec<u8> = (0..extent.len).map(|at| (at * at + at / 7) as u8).collect();
+        bed.store.write_at(extent, 0, &noise).await.unwrap();
+    }
+    bed.free_all(all).await;
+    let before = bed.store.stats().journal.encoded_bytes;
+    let mut commits = Vec::new();
+    // The second one does not find the region there when it reads what is under it.
+    for _ in 0..2 {
+        let mut txn = bed.store.begin();
+        let extent = txn.alloc(300).await.unwrap();
+        txn.write(&extent, 0, &[1; 300]).await.unwrap();
+        commits.push(txn.commit());
+    }
+    for committed in join_all(commits).await {
+        committed.unwrap();
+    }
+    let encoded = bed.store.stats().journal.encoded_bytes - before;
+    assert!(encoded < u64::from(bed.store.layout().block_bytes()) / 4, "{encoded} bytes");
     bed.verify().await;
 }

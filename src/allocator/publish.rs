@@ -19,7 +19,7 @@ use crate::device::Port;
 use crate::error::{Error, Result};
 use crate::format::{AllocatorState, ExtentChange, Layout, LeafAddress, SEGMENT_RECORD_BYTES};
 use crate::journal::{Appender, Bases, ExtentUpdate, Publisher, RangeGuard};
-use crate::space::{Allocation, Batch, MetadataBlocks, Place, Published, Release, Resize, Space};
+use crate::space::{Allocation, Batch, MetadataBlocks, Place, RegionHeads, Release, Resize, Space};
 
 /// Transactions that take effect under one holding of the lock: others wait for it meanwhile.
 const TOGETHER: usize = 64;
@@ -210,12 +210,9 @@ impl Shared {
         core.in_flight.lsn = lsn;
         let mut batch = core.space.begin_batch();
         for intent in &changes.intents {
-            let published = core.take_effect(intent, &mut batch, &mut changes.metadata);
-            if intent.ground.is_some() {
-                changes.published.push(published);
-            }
+            core.take_effect(intent, &mut batch, &mut changes.metadata);
         }
-        core.space.settle(batch, &mut changes.metadata, &mut core.in_flight.segments);
+        changes.heads = core.space.settle(batch, &mut changes.metadata, &mut core.in_flight.segments);
         Ok(count)
     }
 }
@@ -225,8 +222,7 @@ impl Shared {
 struct Changes {
     metadata: MetadataChanges,
     intents: VecDeque<Intent>,
-    /// Of each of them that changes the caller's space.
-    published: Vec<Published>,
+    heads: RegionHeads,
 }
 
 /// Changes of metadata blocks.
@@ -287,23 +283,24 @@ impl Changes {
     /// Hands everything over.
     fn apply(&mut self, appender: &mut Appender<'_>) {
         self.metadata.apply(appender);
-        let mut published = self.published.drain(..);
+        let RegionHeads { bytes, fresh } = std::mem::take(&mut self.heads);
+        // What lay in a region before it was one means nothing: zeros take no room in the journal.
+        for ground in self.intents.iter_mut().filter_map(|intent| intent.ground.as_mut()) {
+            let in_fresh = |block: &u64| fresh.iter().any(|region| region.contains(block));
+            let bases = ground.bases.iter_mut().filter(|(block, _)| in_fresh(block));
+            bases.for_each(|(_, base)| Arc::make_mut(base).fill(0));
+        }
+        // The heads first: what the caller wrote never overlaps them.
+        for (offset, bytes) in &bytes {
+            let grounds = || self.intents.iter().filter_map(|intent| intent.ground.as_ref());
+            appender.caller(*offset, bytes, |block| grounds().find_map(|ground| ground.bases.get(&block)));
+        }
         for intent in self.intents.drain(..) {
             let Some(ground) = intent.ground else { continue };
-            let published = published.next().unwrap_or_default();
-            let Ground { mut bases, guard, .. } = *ground;
-            // What lay in a region before it was one means nothing: zeros take no room in the journal.
-            for block in published.fresh.into_iter().flatten() {
-                bases.entry(block).and_modify(|base| Arc::make_mut(base).fill(0));
-            }
-            // The heads first: what the caller wrote never overlaps them.
-            for (offset, bytes) in &published.caller {
-                appender.caller(*offset, bytes, &bases);
-            }
             for write in &intent.staged {
-                appender.caller(write.offset, &write.data, &bases);
+                appender.caller(write.offset, &write.data, |block| ground.bases.get(&block));
             }
-            drop(guard);
+            drop(ground.guard);
         }
     }
 }
@@ -333,12 +330,7 @@ impl InFlight {
 
 impl Core {
     /// One transaction takes effect.
-    fn take_effect(
-        &mut self,
-        intent: &Intent,
-        batch: &mut Batch,
-        blocks: &mut dyn MetadataBlocks,
-    ) -> Published {
+    fn take_effect(&mut self, intent: &Intent, batch: &mut Batch, blocks: &mut dyn MetadataBlocks) {
         let in_flight = &mut self.in_flight;
         in_flight.allocated.extend(intent.allocated.iter().map(|own| own.extent.offset));
         in_flight.claimed.extend(intent.freed.iter().map(|(extent, _)| extent.offset));
@@ -346,12 +338,11 @@ impl Core {
         let allocations = intent.allocated.iter().map(|own| &own.allocation);
         let releases = intent.freed.iter().map(|(_, release)| release);
         let resizes = intent.resized.iter().map(|(_, resize)| resize);
-        let published = self.space.publish(allocations, releases.clone(), resizes.clone(), batch, blocks);
+        self.space.publish(allocations, releases.clone(), resizes.clone(), batch, blocks);
         self.in_flight.releases.extend(releases.clone());
         self.in_flight.resizes.extend(resizes.clone());
         releases.for_each(|release| self.unpin(release));
         resizes.for_each(|resize| self.space.unpin(resize.segment));
-        published
     }
 
     /// What took effect up to this LSN is durable.

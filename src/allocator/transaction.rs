@@ -87,7 +87,8 @@ impl Transaction {
 
     /// Whether this transaction allocated the extent.
     pub(super) fn has_allocated(&self, extent: &Extent) -> bool {
-        self.intent.allocated.iter().any(|own| own.extent == *extent)
+        // Most often it is the last one.
+        self.intent.allocated.iter().rev().any(|own| own.extent == *extent)
     }
 
     /// Frees an extent when the transaction commits. Its space is handed out again when that is durable. An extent

@@ -46,7 +46,7 @@ impl Inner {
             block.get(offset as usize..).and_then(|rest| rest.first_chunk().copied())
         });
         let header = header.ok_or(Fault::Missing(Missing::Leaf(leaf)))?;
-        core.cache_hits.fetch_add(1, Ordering::Relaxed);
+        core.cache_hits.store(core.cache_hits.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         Ok(self.decode_header(segment, page, header.as_ref())?)
     }
 

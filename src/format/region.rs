@@ -141,18 +141,12 @@ impl RegionLayout {
             let owners = if tagged { 8 * items } else { 0 };
             (owners + 2 * items + items.div_ceil(8)).next_multiple_of(ALIGNMENT)
         };
-        let fits = |items: u64| head(items) + items * class.bytes() <= region_bytes;
-        let (mut low, mut high) = (0, (region_bytes / class.bytes()).min(MAX_ITEMS));
-        while low < high {
-            let middle = (low + high).div_ceil(2);
-            if fits(middle) {
-                low = middle;
-            } else {
-                high = middle - 1;
-            }
-        }
-        (low >= MIN_ITEMS).then_some(())?;
-        Some(Self { class, tagged, capacity: u16::try_from(low).ok()?, items: head(low) })
+        let fits = |items: &u64| head(*items) + items * class.bytes() <= region_bytes;
+        // In bits, as if the head were not rounded: at most a few too many.
+        let item_bits = 8 * (class.bytes() + 2) + 1 + if tagged { 64 } else { 0 };
+        let most = (region_bytes.saturating_mul(8) / item_bits).min(MAX_ITEMS);
+        let items = (MIN_ITEMS..=most).rev().find(fits)?;
+        Some(Self { class, tagged, capacity: u16::try_from(items).ok()?, items: head(items) })
     }
 
     /// Size of its items.

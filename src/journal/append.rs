@@ -189,9 +189,14 @@ impl<'a> Appender<'a> {
         }
     }
 
-    /// Puts bytes into the caller's space, at this offset of the device. `bases` has the blocks under them as they are, for
+    /// Puts bytes into the caller's space, at this offset of the device. `base_of` has the blocks under them as they are, for
     /// those that are not in the overlay.
-    pub fn caller(&mut self, offset: u64, bytes: &[u8], bases: &Bases) {
+    pub fn caller<'b>(
+        &mut self,
+        offset: u64,
+        bytes: &[u8],
+        mut base_of: impl FnMut(u64) -> Option<&'b Arc<Vec<u8>>>,
+    ) {
         let (journal, lsn) = (self.journal, self.last_lsn);
         let changes = &mut *self.changes;
         let block_bytes = u64::from(journal.layout.block_bytes());
@@ -203,7 +208,7 @@ impl<'a> Appender<'a> {
             let (part, after) = rest.split_at_checked(len).unwrap_or((rest, &[]));
             rest = after;
             if !journal.overlay.contains(id)
-                && let Some(base) = bases.get(&number)
+                && let Some(base) = base_of(number)
             {
                 journal.overlay.insert_caller(id, Arc::clone(base));
             }

@@ -27,7 +27,7 @@ mod touched;
 
 pub use counters::{RoleTotals, SpaceCounters};
 pub use place::{Allocation, Place, Release, Reservation, Resize};
-pub use publish::{Batch, MetadataBlocks, Published};
+pub use publish::{Batch, MetadataBlocks, RegionHeads};
 pub use reserve::{Exactly, Request, Reserve, Wanted};
 pub use segment::{Content, Segment};
 pub use slab::{Region, SlabSegment};

@@ -19,26 +19,28 @@ pub trait MetadataBlocks {
     fn extent(&mut self, segment: u32, page: u32, change: ExtentChange);
 }
 
-/// What a transaction changes in the caller's space.
+/// What transactions change in the caller's space, beside what they stage themselves.
 #[derive(Debug, Default)]
-pub struct Published {
-    /// In heads of regions: offset on the device, content.
-    pub caller: SmallVec<[(u64, Vec<u8>); 2]>,
+pub struct RegionHeads {
+    /// What changes of heads: offset on the device, content.
+    pub bytes: Vec<(u64, Vec<u8>)>,
     /// Regions that were not there before, by numbers of their blocks on the device. What lay there before means nothing.
-    pub fresh: SmallVec<[Range<u64>; 1]>,
+    pub fresh: Vec<Range<u64>>,
 }
 
-/// Transactions that are published one after the other. What they change of the same records is written down once, when
-/// they are [settled](Space::settle).
+/// Transactions that are published one after the other. What they change of the same records and regions is written down once,
+/// when they are [settled](Space::settle).
 #[derive(Debug)]
-#[must_use = "records and counters follow when it is settled"]
+#[must_use = "records, regions and counters follow when it is settled"]
 pub struct Batch {
     state: AllocatorState,
     /// Segments whose record changes. There are few.
     changed: SmallVec<[ChangedRecord; 8]>,
+    /// Regions whose items change, by segment and place.
+    pub(super) regions: BTreeMap<(u32, u32), TouchedRegion>,
 }
 
-/// A region that a transaction changes: whether the journal had it before, and which places of its head change.
+/// A region that a batch changes: whether the journal had it before, and which places of its head change.
 #[derive(Debug, Default)]
 pub(super) struct TouchedRegion {
     pub(super) was_on_disk: bool,
@@ -55,10 +57,8 @@ struct ChangedRecord {
 
 /// One call of [`Space::publish`].
 pub(super) struct Publishing<'a> {
-    batch: &'a mut Batch,
+    pub(super) batch: &'a mut Batch,
     pub(super) blocks: &'a mut dyn MetadataBlocks,
-    pub(super) out: Published,
-    pub(super) regions: BTreeMap<(u32, u32), TouchedRegion>,
 }
 
 impl Batch {
@@ -83,7 +83,7 @@ pub(super) fn slack_u32(bytes: u64) -> u32 {
 impl Space {
     /// Begins to publish.
     pub fn begin_batch(&self) -> Batch {
-        Batch { state: self.state, changed: SmallVec::new() }
+        Batch { state: self.state, changed: SmallVec::new(), regions: BTreeMap::new() }
     }
 
     /// Publishes in memory, and says which bytes change on disk. The space of releases stays unavailable until
@@ -95,8 +95,8 @@ impl Space {
         resizes: impl IntoIterator<Item = &'a Resize>,
         batch: &mut Batch,
         blocks: &mut dyn MetadataBlocks,
-    ) -> Published {
-        let mut work = Publishing { batch, blocks, out: Published::default(), regions: BTreeMap::new() };
+    ) {
+        let mut work = Publishing { batch, blocks };
         for allocation in allocations {
             self.publish_allocation(allocation, &mut work);
         }
@@ -106,17 +106,21 @@ impl Space {
         for release in releases {
             self.publish_release(release, &mut work);
         }
-        if !work.regions.is_empty() {
-            for ((number, region), touched) in std::mem::take(&mut work.regions) {
-                self.publish_region(number, region, &touched, &mut work);
-            }
-        }
-        work.out
     }
 
-    /// Ends a batch: records and counters follow from what was published. The segments whose blocks change are named; each
-    /// stays in memory, and is told from others, until it has [landed](Self::land) as often.
-    pub fn settle(&mut self, batch: Batch, blocks: &mut dyn MetadataBlocks, segments: &mut impl Extend<u32>) {
+    /// Ends a batch: heads of regions, records and counters follow from what was published. The segments whose blocks change
+    /// are named; each stays in memory, and is told from others, until it has [landed](Self::land) as often.
+    pub fn settle(
+        &mut self,
+        mut batch: Batch,
+        blocks: &mut dyn MetadataBlocks,
+        segments: &mut impl Extend<u32>,
+    ) -> RegionHeads {
+        let mut heads = RegionHeads::default();
+        for ((number, region), touched) in std::mem::take(&mut batch.regions) {
+            let mut work = Publishing { batch: &mut batch, blocks: &mut *blocks };
+            self.publish_region(number, region, touched, &mut work, &mut heads);
+        }
         for changed in batch.changed {
             let number = changed.segment;
             self.settle_record(number, &changed);
@@ -131,6 +135,7 @@ impl Space {
         if self.state != batch.state {
             blocks.bytes(self.layout().state_leaf(), 0, &self.state.encode());
         }
+        heads
     }
 
     /// The blocks of a segment are what its record says they are, as far as one [batch](Self::settle) is concerned.

@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use super::publish::{Publishing, TouchedRegion, slack_u32};
+use super::publish::{Publishing, RegionHeads, TouchedRegion, slack_u32};
 use super::segment::Content;
 use super::table::Space;
 use crate::format::{ExtentChange, HeaderKind, PageHeader, Role};
 
 impl Space {
-    /// An item comes into use, with slack and owner, or is freed. What follows for its region comes last.
+    /// An item comes into use, with slack and owner, or is freed. What follows for its region comes when the batch is settled.
     pub(super) fn publish_item(
         &mut self,
         number: u32,
@@ -37,6 +37,7 @@ impl Space {
         let Some((was_on_disk, places, class_bytes, old, new)) = changed else { return };
         let class_bytes = slack_u32(class_bytes);
         let touched = work
+            .batch
             .regions
             .entry((number, place))
             .or_insert_with(|| TouchedRegion { was_on_disk, places: Vec::new() });
@@ -59,8 +60,9 @@ impl Space {
         &mut self,
         number: u32,
         place: u32,
-        touched: &TouchedRegion,
+        touched: TouchedRegion,
         work: &mut Publishing<'_>,
+        heads: &mut RegionHeads,
     ) {
         let (region_pages, page) = (self.layout().region_pages(), place * self.layout().region_pages());
         let offset = self.layout().page_offset(number, page);
@@ -74,15 +76,15 @@ impl Space {
         if is_on_disk && let Some(head) = region.head() {
             let mut push = |range: Range<usize>| {
                 if let Some(bytes) = head.get(range.clone()) {
-                    work.out.caller.push((offset + range.start as u64, bytes.to_vec()));
+                    heads.bytes.push((offset + range.start as u64, bytes.to_vec()));
                 }
             };
             if touched.was_on_disk {
-                touched.places.iter().cloned().for_each(&mut push);
+                merged(touched.places).into_iter().for_each(&mut push);
             } else {
                 push(0..head.len());
                 let block_bytes = u64::from(self.layout().block_bytes());
-                work.out.fresh.push(offset / block_bytes..(offset + region_bytes) / block_bytes);
+                heads.fresh.push(offset / block_bytes..(offset + region_bytes) / block_bytes);
             }
         }
         match (touched.was_on_disk, is_on_disk) {
@@ -112,4 +114,17 @@ impl Space {
         };
         work.blocks.extent(number, page, change);
     }
+}
+
+/// The same places, in order, as ranges that neither overlap nor touch.
+fn merged(mut places: Vec<Range<usize>>) -> Vec<Range<usize>> {
+    places.sort_unstable_by_key(|range| (range.start, range.end));
+    places.dedup_by(|next, before| {
+        let touches = next.start <= before.end;
+        if touches {
+            before.end = before.end.max(next.end);
+        }
+        touches
+    });
+    places
 }
