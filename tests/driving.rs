@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -26,6 +26,10 @@ struct Timed {
     flush_micros: AtomicU64,
     writers: Mutex<Vec<ThreadId>>,
     flushers: Mutex<Vec<ThreadId>>,
+    /// Whether reads need no waiting, how many were made so, and on which threads the others.
+    at_hand: AtomicBool,
+    read_at_once: AtomicU64,
+    readers: Mutex<Vec<ThreadId>>,
     /// What a direct write takes, and on which threads they are made.
     direct_micros: AtomicU64,
     direct: Mutex<Vec<ThreadId>>,
@@ -37,7 +41,14 @@ impl Device for Timed {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.readers.lock().unwrap().push(std::thread::current().id());
         self.device.read_at(offset, buf)
+    }
+
+    fn read_at_once(&self, offset: u64, buf: &mut [u8]) -> bool {
+        let at_hand = self.at_hand.load(Ordering::Relaxed);
+        self.read_at_once.fetch_add(u64::from(at_hand), Ordering::Relaxed);
+        at_hand && self.device.read_at(offset, buf).is_ok()
     }
 
     fn write_at(&self, offset: u64, data: &[u8], purpose: Purpose) -> io::Result<()> {
@@ -78,6 +89,9 @@ async fn store(flush_micros: u64, options: OpenOptions) -> (Arc<Timed>, Allocato
         flush_micros: AtomicU64::new(flush_micros),
         writers: Mutex::default(),
         flushers: Mutex::default(),
+        at_hand: AtomicBool::new(true),
+        read_at_once: AtomicU64::new(0),
+        readers: Mutex::default(),
         direct_micros: AtomicU64::new(5),
         direct: Mutex::default(),
     });
@@ -350,4 +364,37 @@ async fn direct_writes_are_made_elsewhere_where_nobody_else_runs() {
 async fn direct_writes_are_made_elsewhere_if_that_is_wanted() {
     let (device, store) = store(150, OpenOptions::new().block_up_to(Duration::ZERO)).await;
     assert_eq!(on_a_worker(&device, &store, 50).await, 0);
+}
+
+/// Of so many reads in a row, how many needed no waiting, and how many were made on another thread.
+async fn reads(device: &Timed, store: &Allocator, count: usize) -> (u64, usize) {
+    let mut transaction = store.begin();
+    let extent = transaction.alloc(4096).await.unwrap();
+    store.write_at(&extent, 0, &[7; 4096]).await.unwrap();
+    transaction.commit().await.unwrap();
+    device.read_at_once.store(0, Ordering::Relaxed);
+    device.readers.lock().unwrap().clear();
+    for _ in 0..count {
+        assert_eq!(store.read_at(&extent, 0, 4096).await.unwrap(), [7; 4096]);
+    }
+    let here = std::thread::current().id();
+    let readers = device.readers.lock().unwrap();
+    assert!(!readers.contains(&here), "a read that may wait is made on the thread of the task");
+    (device.read_at_once.load(Ordering::Relaxed), readers.len())
+}
+
+#[tokio::test]
+async fn what_is_at_hand_is_read_in_place_and_gives_way_now_and_then() {
+    let (device, store) = store(150, OpenOptions::new()).await;
+    let (at_once, elsewhere) = reads(&device, &store, 2000).await;
+    // Two microseconds each, and at most a millisecond in a row.
+    assert!((1900..2000).contains(&at_once) && (2..=50).contains(&elsewhere), "{at_once}, {elsewhere}");
+    device.at_hand.store(false, Ordering::Relaxed);
+    assert_eq!(reads(&device, &store, 20).await, (0, 20));
+}
+
+#[tokio::test]
+async fn nothing_is_read_in_place_if_that_is_not_wanted() {
+    let (device, store) = store(150, OpenOptions::new().block_up_to(Duration::ZERO)).await;
+    assert_eq!(reads(&device, &store, 20).await, (0, 20));
 }

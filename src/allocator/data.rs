@@ -29,7 +29,13 @@ impl Inner {
         }
         // Blocks in the overlay are looked at first: one that is not there any more is in place by then.
         let journaled = self.journaled_blocks(offset, len);
-        let mut bytes = read_through(Arc::clone(self.journal.port()), offset, len, ()).await?;
+        let port = self.journal.port();
+        let at_hand =
+            if self.journal.may_read_in_place(len) { port.read_vec_at_once(offset, len) } else { None };
+        let mut bytes = match at_hand {
+            Some(bytes) => bytes,
+            None => read_through(Arc::clone(port), offset, len, ()).await?,
+        };
         for (start, content) in journaled {
             overlay_bytes(&mut bytes, offset, start, &content);
         }

@@ -9,13 +9,14 @@ mod tests;
 pub(super) mod transfer;
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use self::direct::WriteGate;
 use self::facts::Kind;
@@ -125,6 +126,7 @@ impl FileDeviceOptions {
             direct: self.direct_io,
             gate: WriteGate::default(),
             cached_journal: self.cached_journal,
+            cannot_tell: AtomicBool::new(false),
             journal: OnceLock::new(),
         })
     }
@@ -176,6 +178,8 @@ pub struct FileDevice {
     direct: bool,
     gate: WriteGate,
     cached_journal: bool,
+    /// The file system has said that it does not know whether a read would wait.
+    cannot_tell: AtomicBool,
     /// How the journal is written, once its place is known.
     journal: OnceLock<Option<JournalWay>>,
 }
@@ -252,6 +256,25 @@ impl Device for FileDevice {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
         }
         direct::read(&*self.file, self.align(), offset, buf)
+    }
+
+    /// What is in the page cache is read. Past it every read waits.
+    fn read_at_once(&self, offset: u64, buf: &mut [u8]) -> bool {
+        let len = buf.len();
+        if self.direct || !self.contains(offset, len as u64) {
+            return false;
+        }
+        if self.cannot_tell.load(Ordering::Relaxed) {
+            return false;
+        }
+        match preadv2(&*self.file, &mut [IoSliceMut::new(buf)], offset, ReadWriteFlags::NOWAIT) {
+            Ok(count) => count == len,
+            Err(error) => {
+                let cannot_tell = matches!(error, Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL);
+                self.cannot_tell.fetch_or(cannot_tell, Ordering::Relaxed);
+                false
+            }
+        }
     }
 
     fn write_at(&self, offset: u64, data: &[u8], purpose: Purpose) -> io::Result<()> {

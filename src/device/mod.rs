@@ -73,6 +73,12 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
     /// Fills `buf` from `offset`. Reading past the end is [`io::ErrorKind::UnexpectedEof`].
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
 
+    /// Does what [`read_at`](Device::read_at) does, if that takes no waiting for the medium. `false` if it would, or if the device
+    /// cannot tell, and after an error: `buf` is in any state then, and `read_at` has the answer.
+    fn read_at_once(&self, _offset: u64, _buf: &mut [u8]) -> bool {
+        false
+    }
+
     /// Writes all of `data` at `offset`. Durable only after the next successful [`flush`](Device::flush).
     fn write_at(&self, offset: u64, data: &[u8], purpose: Purpose) -> io::Result<()>;
 

@@ -38,6 +38,9 @@ const WOKEN_TOGETHER: usize = 16;
 /// About what it takes until another thread runs.
 const HOP: Duration = Duration::from_micros(20);
 
+/// About how many bytes of a cache are copied in a nanosecond.
+const COPIED_PER_NANO: u64 = 4;
+
 /// The most that is written, or made durable of what was written directly, on a thread that is not for blocking calls.
 const MOST_IN_LINE_BYTES: u64 = 256 << 10;
 /// What a transaction may claim, whatever it writes: it need not have anything to do with bytes of the caller's.
@@ -130,6 +133,12 @@ impl Journal {
         expected < HOP.min(self.options.block_up_to)
             && Handle::try_current().is_ok_and(others_run)
             && self.may_block_once_more(expected)
+    }
+
+    /// Whether so many bytes, if they are at hand, are best read where the caller is.
+    pub fn may_read_in_place(&self, bytes: usize) -> bool {
+        let copying = Duration::from_nanos(1000 + bytes as u64 / COPIED_PER_NANO);
+        self.port.may_block() && copying < HOP * 2 && self.may_block_once_more(copying)
     }
 
     /// Whether a thread of the runtime may once more do itself what is expected to take so long: all that is done so in a row

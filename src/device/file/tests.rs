@@ -171,6 +171,29 @@ fn nothing_reaches_beyond_the_end() {
 }
 
 #[test]
+fn what_the_cache_has_is_read_at_once() {
+    let (_dir, path) = scratch();
+    let device = create(&path);
+    device.write_at(100, b"hello", Purpose::CallerDirect).unwrap();
+    let mut bytes = [0; 5];
+    if !device.read_at_once(100, &mut bytes) {
+        return eprintln!("skipped: the file system cannot tell");
+    }
+    assert_eq!(&bytes, b"hello");
+    // Beyond the end there is nothing, however long the file has become meanwhile.
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(2 * LEN).unwrap();
+    for offset in [LEN - 4, LEN, u64::MAX - 2] {
+        assert!(!device.read_at_once(offset, &mut bytes));
+    }
+    let (_dir, path) = scratch();
+    if let Some(direct) = create_direct(&path, None) {
+        direct.write_at(0, &[1; 4096], Purpose::CallerDirect).unwrap();
+        let mut aligned = AlignedBuf::zeroed(4096, 4096);
+        assert!(!direct.read_at_once(0, &mut aligned), "a read past the cache waits");
+    }
+}
+
+#[test]
 fn a_file_cut_short_behind_the_back_is_an_error() {
     let (_dir, path) = scratch();
     let device = create(&path);
