@@ -1,5 +1,6 @@
 //! A blob store's put: a place for 16 KiB, the data, and its entry in the index, replacing an older blob. Beside it
-//! the same bytes written to one file that exists in full, with as many flushes, and nothing else.
+//! the same bytes written to one file that exists in full, with as many flushes, and nothing else. And its get: a blob read
+//! that was just written, beside the same from a file.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -17,6 +18,8 @@ use crate::measure::Times;
 use crate::workload::{Random, capacity};
 
 pub(crate) const BLOB_BYTES: usize = 16 << 10;
+/// What is in them.
+const BLOB_BYTE: u8 = 0xCD;
 /// An entry of the index: the extent, and the start of a hash.
 const ENTRY_BYTES: u64 = 32;
 const JOURNAL_BYTES: usize = 64 << 20;
@@ -90,7 +93,7 @@ impl<const DIRECT: bool> Blobs<DIRECT> {
             .map(|_| {
                 let shared = Arc::clone(&self.shared);
                 tokio::spawn(async move {
-                    let (data, mut times) = (vec![0xCD; BLOB_BYTES], Times::default());
+                    let (data, mut times) = (vec![BLOB_BYTE; BLOB_BYTES], Times::default());
                     while started.elapsed() < time {
                         let began = Instant::now();
                         shared.put(&data).await?;
@@ -108,9 +111,45 @@ impl<const DIRECT: bool> Blobs<DIRECT> {
     }
 }
 
+impl<const DIRECT: bool> Blobs<DIRECT> {
+    /// Reads blobs that are there, again and again.
+    async fn read(&self, tasks: usize, time: Duration) -> Result<Turn, Failure> {
+        let live: Vec<Extent> = self.shared.slots().0.iter().filter_map(|(_, blob)| *blob).collect();
+        let (live, started) = (Arc::new(live), Instant::now());
+        let readers: Vec<_> = (1..)
+            .take(tasks)
+            .map(|seed| {
+                let (store, live) = (self.shared.freehold.store.clone(), Arc::clone(&live));
+                tokio::spawn(async move {
+                    let (mut random, mut times) = (Random::new(seed), Times::default());
+                    while started.elapsed() < time {
+                        let blob = *random.choose(&live).ok_or("there are no blobs")?;
+                        let began = Instant::now();
+                        let content = store.read_at(&blob, 0, BLOB_BYTES).await?;
+                        times.record(began.elapsed());
+                        if content.first() != Some(&BLOB_BYTE) {
+                            return Err("a blob is not what was put".into());
+                        }
+                    }
+                    Ok::<_, Failure>(times)
+                })
+            })
+            .collect();
+        let mut times = Times::default();
+        for reader in readers {
+            times.append(&mut reader.await??);
+        }
+        Ok(Turn::new(u64::try_from(times.len())?, started.elapsed(), times))
+    }
+}
+
 impl<const DIRECT: bool> Subject for Blobs<DIRECT> {
     fn turn(&mut self, load: Load, time: Duration) -> Result<Option<Turn>, Failure> {
-        let Load::Tasks(tasks) = load else { return Ok(None) };
+        let tasks = match load {
+            Load::Tasks(tasks) => tasks,
+            Load::Reads(tasks) => return self.runtime.block_on(self.read(tasks, time)).map(Some),
+            Load::Rush | Load::Reserve => return Ok(None),
+        };
         let before = self.stats();
         let turn = self.runtime.block_on(self.share(tasks, time))?;
         let stats = before.zip(self.stats()).map(|(before, after)| Box::new([before, after]));
@@ -185,8 +224,40 @@ impl BlobFloor {
     }
 }
 
+impl BlobFloor {
+    /// Reads as many bytes, on as many threads as there are cores.
+    fn read(&self, tasks: usize, time: Duration) -> Result<Turn, Failure> {
+        let cores = std::thread::available_parallelism()?.get();
+        let started = Instant::now();
+        let read = |seed: u64| {
+            let (mut random, mut times) = (Random::new(seed), Times::default());
+            let mut content = vec![0; BLOB_BYTES];
+            while started.elapsed() < time {
+                let slot = *random.choose(&self.slots).ok_or("the floor has no slot")?;
+                let began = Instant::now();
+                self.file.read_exact_at(&mut content, slot)?;
+                times.record(began.elapsed());
+            }
+            Ok::<_, Failure>(times)
+        };
+        let mut times = Times::default();
+        std::thread::scope(|scope| {
+            let readers: Vec<_> =
+                (1..).take(tasks.min(cores)).map(|seed| scope.spawn(move || read(seed))).collect();
+            for reader in readers {
+                times.append(&mut reader.join().map_err(|_| "a reader panicked")??);
+            }
+            Ok::<_, Failure>(())
+        })?;
+        Ok(Turn::new(u64::try_from(times.len())?, started.elapsed(), times))
+    }
+}
+
 impl Subject for BlobFloor {
-    fn turn(&mut self, _: Load, time: Duration) -> Result<Option<Turn>, Failure> {
+    fn turn(&mut self, load: Load, time: Duration) -> Result<Option<Turn>, Failure> {
+        if let Load::Reads(tasks) = load {
+            return self.read(tasks, time).map(Some);
+        }
         let started = Instant::now();
         let (mut times, mut operations) = (Times::default(), 0);
         let (mut flushes, mut bytes) = (0.0, 0.0);

@@ -21,6 +21,8 @@ pub(crate) enum Load {
     Rush,
     /// Space is reserved and given back. Nothing is committed.
     Reserve,
+    /// Blobs that the page cache has are read by so many tasks.
+    Reads(usize),
 }
 
 /// One turn.
@@ -181,6 +183,7 @@ impl<C: Contender> Subject for Driver<C> {
         let turn = match load {
             Load::Tasks(tasks) => runtime.block_on(self.share(tasks, time)).map(Some),
             Load::Rush | Load::Reserve => runtime.block_on(self.alone(load, time)),
+            Load::Reads(_) => return Ok(None),
         };
         let stats = before.zip(self.contender.stats()).map(|(before, after)| Box::new([before, after]));
         Ok(turn?.map(|turn| Turn { stats, ..turn }))

@@ -54,7 +54,7 @@ fn measure(options: &Options, runtime: &Arc<Runtime>) -> Result<Figures, Failure
     let machine = Machine::of(dir.path(), source != Source::Process)?;
     let transactions = rounds::transactions(&options.on_disk(), runtime, dir.path(), &source)?;
     let memory = in_memory(options, runtime)?;
-    let puts = rounds::puts(options, runtime, dir.path(), &source)?;
+    let blobs = rounds::blobs(options, runtime, dir.path(), &source)?;
     let with_freehold = options.kinds.contains(&Kind::Freehold);
     let probes = with_freehold.then(|| probes::probe(options, runtime, dir.path())).transpose()?;
     let kinds: Vec<_> = options.kinds.iter().copied().filter(|kind| !kind.is_floor()).collect();
@@ -64,7 +64,7 @@ fn measure(options: &Options, runtime: &Arc<Runtime>) -> Result<Figures, Failure
         openings.extend(reopen::rounds(&kinds, live, rounds, options.life, dir.path())?);
     }
     let (options, took) = (options.clone(), started.elapsed());
-    Ok(Figures { options, machine, took, transactions, memory, puts, probes, openings })
+    Ok(Figures { options, machine, took, transactions, memory, blobs, probes, openings })
 }
 
 fn main() -> Result<(), Failure> {

@@ -109,8 +109,8 @@ struct Pair {
     floor: BlobFloor,
 }
 
-/// Puts of blobs. Each floor's turn follows that of the store, to do as much as that did.
-pub(crate) fn puts(
+/// Puts and gets of blobs. Each floor's turn follows that of the store, to do as much as that did.
+pub(crate) fn blobs(
     options: &Options,
     runtime: &Arc<Runtime>,
     dir: &Path,
@@ -146,6 +146,18 @@ pub(crate) fn puts(
                 results.add(pair.kind, load, turn);
                 if let Some(turn) = measured(&mut pair.floor, floor_dir, source, load, options.turn)? {
                     results.add(pair.floor_kind, load, turn);
+                }
+            }
+        }
+        // Past the page cache every read waits for the disk.
+        for pair in pairs.iter_mut().filter(|pair| pair.kind == Kind::Freehold) {
+            for load in tasks.iter().copied().map(Load::Reads) {
+                let subjects: [(Kind, &mut dyn Subject); 2] =
+                    [(pair.kind, pair.store.as_mut()), (pair.floor_kind, &mut pair.floor)];
+                for ((kind, subject), dir) in subjects.into_iter().zip(&pair.dirs) {
+                    if let Some(turn) = measured(subject, dir, source, load, options.turn)? {
+                        results.add(kind, load, turn);
+                    }
                 }
             }
         }

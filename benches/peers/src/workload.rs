@@ -42,6 +42,12 @@ impl Random {
         Some(from.swap_remove(chosen))
     }
 
+    /// One of these.
+    pub(crate) fn choose<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
+        let count = u64::try_from(from.len()).ok().filter(|&count| count > 0)?;
+        from.get(usize::try_from(self.below(count)).ok()?)
+    }
+
     /// Bytes of the next allocation: 70 % have 4 to 16 KiB, 25 % 32 to 128 KiB, the others 256 KiB to 1 MiB.
     pub(crate) fn size(&mut self) -> u64 {
         match self.below(100) {

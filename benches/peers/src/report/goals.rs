@@ -169,7 +169,7 @@ fn probes(goals: &mut Goals, probes: &Probes) {
 fn puts(goals: &mut Goals, figures: &Figures) {
     for count in figures.options.put_tasks() {
         let name = format!("blobs, {}: puts to the same bytes and flushes alone", tasks(count));
-        let share = ratio(&figures.puts, FREEHOLD, Kind::Append, Load::Tasks(count), Turn::rate);
+        let share = ratio(&figures.blobs, FREEHOLD, Kind::Append, Load::Tasks(count), Turn::rate);
         goals.add(&name, Wanted::Least(0.9), share);
     }
 }

@@ -33,7 +33,7 @@ pub(crate) struct Figures {
     pub(crate) transactions: Results,
     /// On files in memory.
     pub(crate) memory: Option<Results>,
-    pub(crate) puts: Results,
+    pub(crate) blobs: Results,
     pub(crate) probes: Option<Probes>,
     pub(crate) openings: Vec<Openings>,
 }

@@ -149,7 +149,7 @@ pub(super) fn puts(report: &mut Report, figures: &Figures) {
         "flushes each",
         "CPU each, us",
     ];
-    let results = &figures.puts;
+    let results = &figures.blobs;
     let mut rows = Vec::new();
     for (kind, floor) in [(Kind::Freehold, Kind::Append), (Kind::FreeholdDirect, Kind::Direct)] {
         for count in figures.options.put_tasks() {
@@ -170,6 +170,39 @@ pub(super) fn puts(report: &mut Report, figures: &Figures) {
                 middle(over(results, kind, load, |turn| turn.cpu() * 1e6)),
             ]);
         }
+    }
+    report.table(&head, &rows);
+}
+
+/// Gets of blobs: the store beside the same from a file.
+pub(super) fn gets(report: &mut Report, figures: &Figures) {
+    let head = [
+        "contender",
+        "tasks",
+        "gets/s",
+        "reads alone, gets/s",
+        "to that",
+        "p50, us",
+        "p99, us",
+        "CPU each, us",
+    ];
+    let (results, kind, floor) = (&figures.blobs, Kind::Freehold, Kind::Append);
+    let mut rows = Vec::new();
+    for count in figures.options.put_tasks() {
+        let load = Load::Reads(count);
+        if results.turns(kind, load).is_empty() {
+            continue;
+        }
+        rows.push(vec![
+            kind.name().to_owned(),
+            grouped(count),
+            interval(over(results, kind, load, Turn::rate)),
+            interval(over(results, floor, load, Turn::rate)),
+            interval(ratio(results, kind, floor, load, Turn::rate)),
+            interval(over(results, kind, load, Turn::p50)),
+            number(results.tail(kind, load, 990)),
+            middle(over(results, kind, load, |turn| turn.cpu() * 1e6)),
+        ]);
     }
     report.table(&head, &rows);
 }

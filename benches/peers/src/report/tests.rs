@@ -27,7 +27,7 @@ fn figures(dir: &std::path::Path) -> Figures {
         took: Duration::from_secs(1),
         transactions: transactions(&options.on_disk(), &runtime, dir, &source).unwrap(),
         memory: None,
-        puts: Results::default(),
+        blobs: Results::default(),
         probes: None,
         openings: Vec::new(),
         options: *options,
