@@ -58,8 +58,8 @@ impl Crowd {
         let (store, index) = runtime.block_on(async {
             let format = FormatOptions::new().page_bytes(4096).journal_bytes(ring_bytes);
             format.format_device(Arc::clone(&device) as _).await.unwrap();
-            // However long a group is expected to take, a task writes it, if it is not large.
-            let options = OpenOptions::new().block_up_to(PATIENCE);
+            // However long a group is expected to take, a task writes it, if it is not large. No checkpoint comes by age.
+            let options = OpenOptions::new().block_up_to(PATIENCE).checkpoint_age(50 * PATIENCE);
             let (store, _) = options.open_device(Arc::clone(&device) as _).await.unwrap();
             let mut transaction = store.begin();
             let index = transaction.alloc(512 << 10).await.unwrap();
@@ -187,6 +187,17 @@ fn a_thread_that_wrote_a_large_group_leaves_those_that_follow_to_tasks() {
     assert!(later.contains(&true), "a thread keeps the duty: {later:?}");
 }
 
+/// Those take effect slowly, and the next ones come meanwhile.
+#[test]
+fn many_that_journal_are_left_to_a_thread() {
+    let crowd = Crowd::new(16 << 20);
+    for (count, by_task) in [(16, true), (200, false)] {
+        let before = crowd.groups();
+        crowd.all_come(count, |task| crowd.journal(task * 16, 16));
+        assert_eq!(crowd.written_by_tasks(before).get(1), Some(&by_task), "{count} tasks");
+    }
+}
+
 /// Symptom: 4,096 tasks that journaled some bytes each did a sixth of what 256 did, with a checkpoint for every group. Cause: what
 /// transactions claim of the ring counted as if it were written.
 #[test]
@@ -195,8 +206,62 @@ fn room_that_is_claimed_and_not_written_makes_no_checkpoints() {
     crowd.runtime.block_on(crowd.store.checkpoint()).unwrap();
     let checkpoints = || crowd.store.stats().journal.checkpoints;
     let before = checkpoints();
-    // Two blocks each, at least: more than the ring has.
+    // An image of a block each, at least: more than the ring has.
     crowd.all_come(400, |task| crowd.journal(task * 16, 16));
     assert_eq!(checkpoints(), before);
     assert!(crowd.store.stats().journal.ring_used_bytes <= RING_BYTES / 8);
+}
+
+/// Rule 18. Symptom: a commit waited for room in the ring until a checkpoint came by age. Cause: another one had been given room and
+/// was not polled again; a few groups that no checkpoint had covered made the rest too little.
+#[test]
+fn who_waits_for_room_does_not_wait_for_one_that_is_not_polled() {
+    let crowd = Crowd::new(RING_BYTES);
+    let (store, gate) = (crowd.store.clone(), &crowd.device.gate);
+    crowd.runtime.block_on(async {
+        store.checkpoint().await.unwrap();
+        // Each claims half of the ring, as nearly as can be.
+        let mut large = Vec::new();
+        for _ in 0..3 {
+            let mut transaction = store.begin();
+            let extent = transaction.alloc(1 << 20).await.unwrap();
+            transaction.commit().await.unwrap();
+            let mut transaction = store.begin();
+            let (most, block) = (store.max_transaction_bytes(), 4096);
+            for offset in (0..).step_by(block) {
+                if most - transaction.journal_bytes() < 2 * block as u64 {
+                    break;
+                }
+                transaction.write(&extent, offset, &vec![0; block]).await.unwrap();
+            }
+            large.push(Box::pin(transaction.commit()));
+        }
+        // More than two of them leave, and less than anybody makes a checkpoint for.
+        while store.stats().journal.ring_used_bytes < RING_BYTES / 16 {
+            let mut transaction = store.begin();
+            transaction.alloc(4096).await.unwrap();
+            transaction.commit().await.unwrap();
+        }
+        let claimed = || store.stats().journal.ring_claimed_bytes;
+        gate.set(true);
+        let before = crowd.allocate();
+        gate.wait_for_somebody();
+        let [first, kept, last] = &mut large[..] else { panic!() };
+        // The first one has joined a group that has to wait, and the second one waits for room.
+        while claimed() < RING_BYTES / 3 {
+            assert!(futures_util::poll!(first.as_mut()).is_pending());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        for _ in 0..50 {
+            assert!(futures_util::poll!(kept.as_mut()).is_pending());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        gate.set(false);
+        tokio::time::timeout(PATIENCE, first).await.unwrap().unwrap();
+        assert!(claimed() > RING_BYTES / 3, "the second one was given room");
+        tokio::time::timeout(PATIENCE, last).await.unwrap().unwrap();
+        tokio::time::timeout(PATIENCE, kept).await.unwrap().unwrap();
+        assert_eq!(claimed(), 0);
+        before.await.unwrap();
+    });
 }

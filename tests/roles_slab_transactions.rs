@@ -17,7 +17,7 @@ use freehold::AllocRequest;
 use freehold::allocator::FreeArea;
 use futures_util::future::join_all;
 use roles::items::{alloc_many, capacity, region_of};
-use roles::{Bed, areas, balanced, is_no_extent, picture};
+use roles::{Bed, PAGE, areas, balanced, is_no_extent, picture};
 
 #[tokio::test]
 async fn what_is_given_up_leaves_no_trace() {
@@ -209,24 +209,36 @@ async fn many_transactions_of_a_group_change_one_region() {
     assert!(is_no_extent(&bed.free(&old).await));
 }
 
-/// A region that comes and goes with the transactions of one group leaves no trace but its generation.
+/// The region is there before and behind; in between, as some transactions of the group have it, it is not. Those in between are
+/// more than take effect together.
 #[tokio::test]
 async fn the_last_item_goes_and_the_first_one_comes_in_one_group() {
-    for comes_first in [false, true] {
-        let bed = Bed::small().await;
+    for (comes_first, between) in [(false, 0), (true, 0), (false, 150), (true, 150)] {
+        let bed = Bed::new(8 << 20, 1 << 20, 2 << 20).await;
         let old = bed.alloc(300).await.unwrap();
         let (mut coming, mut going) = (bed.store.begin(), bed.store.begin());
         going.free(&old).await.unwrap();
         let new = coming.alloc(300).await.unwrap();
         coming.write(&new, 0, &[9; 300]).await.unwrap();
         assert_eq!(region_of(&new), region_of(&old));
-        let mut commits = [Box::pin(going.commit()), Box::pin(coming.commit())];
+        let (mut first, mut last) = (going, coming);
         if comes_first {
-            commits.reverse();
+            std::mem::swap(&mut first, &mut last);
         }
+        let (mut commits, mut others) = (vec![first.commit()], Vec::new());
+        for _ in 0..between {
+            let mut other = bed.store.begin();
+            others.push(other.alloc(PAGE).await.unwrap());
+            commits.push(other.commit());
+        }
+        commits.push(last.commit());
+        let groups = bed.store.stats().journal.groups;
         for committed in join_all(commits).await {
             committed.unwrap();
         }
+        assert_eq!(bed.store.stats().journal.groups, groups + 1);
+        bed.verify().await;
+        bed.free_all(others).await;
         assert_eq!(bed.live().await, [new]);
         bed.verify().await;
         assert_eq!(bed.copy().await.store.read_at(&new, 0, 300).await.unwrap(), [9; 300]);

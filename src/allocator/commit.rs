@@ -377,7 +377,9 @@ impl Inner {
         if !ready {
             return Ok(None);
         }
-        let joined = self.journal.join(permit)?;
+        let staged = intent.staged.iter().map(|write| write.data.len() as u64);
+        let staged = intent.ground.is_some().then(|| staged.sum());
+        let joined = self.journal.join(permit, staged)?;
         queue.push_back(std::mem::take(intent));
         Ok(Some(joined))
     }

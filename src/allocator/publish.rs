@@ -286,7 +286,10 @@ impl Changes {
         let RegionHeads { bytes, fresh } = std::mem::take(&mut self.heads);
         // What lay in a region before it was one means nothing: zeros take no room in the journal.
         for ground in self.intents.iter_mut().filter_map(|intent| intent.ground.as_mut()) {
-            let in_fresh = |block: &u64| fresh.iter().any(|region| region.contains(block));
+            let in_fresh = |block: &u64| {
+                let next = fresh.partition_point(|region| region.end <= *block);
+                fresh.get(next).is_some_and(|region| region.contains(block))
+            };
             let bases = ground.bases.iter_mut().filter(|(block, _)| in_fresh(block));
             bases.for_each(|(_, base)| Arc::make_mut(base).fill(0));
         }

@@ -82,6 +82,15 @@ impl Journal {
             || self.dirty_blocks.load(Ordering::Relaxed) > Self::max_dirty_blocks(&self.layout)
     }
 
+    /// Whether somebody waits for space in the ring, and no group is left that would bring some: another one, who has it and is
+    /// not polled again, may leave just too little. Often that is so for a moment only, until those join who were given some. Where
+    /// calls cannot block it is never so: whoever waits writes the groups itself, and has its space then.
+    fn is_stuck(&self) -> bool {
+        self.space_wanted.load(Ordering::Acquire) > 0
+            && self.ring_used_bytes() > 0
+            && !self.lock(&self.state).has_joined()
+    }
+
     /// Has a checkpoint made: here when calls cannot block, or soon by the maintenance thread.
     pub fn request_checkpoint(&self) {
         if self.port.may_block() {
@@ -251,7 +260,16 @@ impl Journal {
         let since = Duration::from_nanos(self.dirty_since.load(Ordering::Relaxed));
         let age = self.now().saturating_sub(since);
         let old = self.dirty_blocks.load(Ordering::Relaxed) > 0 && age >= self.options.checkpoint_age;
-        if old || self.wants_checkpoint() { self.checkpoint() } else { self.write_witness() }
+        if old || self.is_stuck() || self.wants_checkpoint() {
+            self.checkpoint()
+        } else {
+            self.write_witness()
+        }
+    }
+
+    /// What it does when a checkpoint was asked for: perhaps during the one before, which has made it needless.
+    pub(super) fn checkpoint_if_wanted(&self) -> Result<()> {
+        if self.wants_checkpoint() { self.checkpoint() } else { Ok(()) }
     }
 
     /// Closes in order: no more appends, a last checkpoint, and a superblock that says so.

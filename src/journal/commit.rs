@@ -35,7 +35,7 @@ impl Journal {
         if self.shut.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
     }
 
-    /// Claims ring space, waiting for a checkpoint when there is too little.
+    /// Claims ring space. When there is too little it waits for groups that give some back, or for a checkpoint.
     ///
     /// # Errors
     /// [`Error::TransactionTooLarge`] when it can never fit.
@@ -138,13 +138,13 @@ impl Journal {
         }
     }
 
-    /// Takes a place in the group that fills, for a transaction with this claim on ring space. Returns where its outcome
-    /// arrives, and whether the caller has to see to it that the group gets written
+    /// Takes a place in the group that fills, for a transaction with this claim on ring space, which stages so many bytes if it
+    /// changes the caller's space. Returns where its outcome arrives, and whether the caller has to see to it that the group gets written
     /// ([`start_driving`](Self::start_driving)).
     ///
     /// # Errors
     /// [`Error::Poisoned`] after a failure, [`Error::Closed`] after closing, [`Error::ReadOnly`].
-    pub fn join(&self, permit: RingPermit<'_>) -> Result<(Ticket, bool)> {
+    pub fn join(&self, permit: RingPermit<'_>, staged_bytes: Option<u64>) -> Result<(Ticket, bool)> {
         let mut state = self.lock(&self.state);
         self.check_open(&state)?;
         let granules = permit.take();
@@ -161,6 +161,8 @@ impl Journal {
         }
         state.open.transactions += 1;
         state.open.granules += granules;
+        state.open.journaling += u32::from(staged_bytes.is_some());
+        state.open.staged_bytes += staged_bytes.unwrap_or(0);
         let ticket = state.open.teller.ticket(lsn);
         let must_drive = !std::mem::replace(&mut state.driving, true);
         Ok((ticket, must_drive))
@@ -323,7 +325,7 @@ impl State {
     }
 }
 
-/// Counts a transaction that waits for ring space, so that checkpoints keep coming.
+/// Counts a transaction that waits for ring space, so that checkpoints come when they make some.
 struct Wanted<'a>(&'a Journal);
 
 impl<'a> Wanted<'a> {

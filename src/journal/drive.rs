@@ -43,8 +43,9 @@ const COPIED_PER_NANO: u64 = 4;
 
 /// The most that is written, or made durable of what was written directly, on a thread that is not for blocking calls.
 const MOST_IN_LINE_BYTES: u64 = 256 << 10;
-/// What a transaction may claim, whatever it writes: it need not have anything to do with bytes of the caller's.
-const SMALL_CLAIM_BYTES: u64 = 4096;
+/// Transactions that change the caller's space take several times as long to take effect as others. So many of them are best left
+/// to a thread for blocking calls: meanwhile the threads of the runtime bring the next group together.
+const MANY_JOURNALING: u32 = 64;
 
 /// Whether the duty goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,11 +128,8 @@ impl Journal {
     /// than the way to another thread and back, and other threads run what else there is.
     pub fn may_write_in_place(&self, bytes: usize) -> bool {
         let Some(expected) = self.port.expected_direct_write(bytes) else { return false };
-        let others_run = |runtime: Handle| {
-            runtime.runtime_flavor() == RuntimeFlavor::MultiThread && runtime.metrics().num_workers() > 1
-        };
         expected < HOP.min(self.options.block_up_to)
-            && Handle::try_current().is_ok_and(others_run)
+            && Handle::try_current().is_ok_and(|runtime| others_run(&runtime))
             && self.may_block_once_more(expected)
     }
 
@@ -163,15 +161,22 @@ impl Journal {
         Some(Duty::of(self))
     }
 
-    /// Where the next group is best written.
+    /// Where the groups that wait are best written.
     fn place(&self, runtime: &Handle) -> Place {
-        let (bytes, alone) = {
+        let (bytes, journaling, alone) = {
             let state = self.lock(&self.state);
-            (self.expected_bytes(&state), state.full.is_empty() && state.open.transactions <= 1)
+            let groups = || state.full.iter().chain([&state.open]);
+            let journaling: u32 = groups().map(|group| group.journaling).sum();
+            let transactions: u32 = groups().map(|group| group.transactions).sum();
+            let staged: u64 = groups().map(|group| group.staged_bytes).sum();
+            (self.usual_bytes(transactions).max(staged), journaling, transactions <= 1)
         };
         let expected = self.expected_write();
         let others_run = runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
-        if expected >= self.options.block_up_to || bytes.max(self.data.bytes_at_risk()) > MOST_IN_LINE_BYTES {
+        if expected >= self.options.block_up_to
+            || bytes.max(self.data.bytes_at_risk()) > MOST_IN_LINE_BYTES
+            || journaling > MANY_JOURNALING
+        {
             Place::Thread
         } else if alone && self.recent_transactions.load(Ordering::Relaxed) <= 1 {
             Place::Here
@@ -184,16 +189,10 @@ impl Journal {
         }
     }
 
-    /// What those who have joined are expected to have written: as much for each transaction as of late, or what large ones claim,
-    /// which is for bytes of the caller's.
-    fn expected_bytes(&self, state: &State) -> u64 {
-        let groups = || state.full.iter().chain([&state.open]);
-        let transactions: u64 = groups().map(|group| u64::from(group.transactions)).sum();
-        let granules: u64 = groups().map(|group| group.granules as u64).sum();
-        let claimed = granules * u64::from(self.layout.ring_granule_bytes());
+    /// What so many transactions have in the journal, if they are as those of late.
+    fn usual_bytes(&self, transactions: u32) -> u64 {
         let [before, bytes] = self.encoded_of_late.each_ref().map(|sum| sum.load(Ordering::Relaxed));
-        let usual = transactions * bytes / before.max(1);
-        usual.max(claimed.saturating_sub(transactions * SMALL_CLAIM_BYTES))
+        u64::from(transactions) * bytes / before.max(1)
     }
 
     /// What writing a group and making it durable took of late; for ever, before the first one.
@@ -323,6 +322,11 @@ impl Journal {
     }
 }
 
+/// Whether a runtime has other threads that run tasks while one of them is blocked.
+fn others_run(runtime: &Handle) -> bool {
+    runtime.runtime_flavor() == RuntimeFlavor::MultiThread && runtime.metrics().num_workers() > 1
+}
+
 /// Lets other tasks that are ready run once, on any executor.
 async fn yield_once() {
     let mut yielded = false;
@@ -337,8 +341,13 @@ async fn yield_once() {
 }
 
 impl State {
+    /// Whether a transaction waits for its group to be written.
+    pub(super) fn has_joined(&self) -> bool {
+        !(self.full.is_empty() && self.open.is_empty())
+    }
+
     fn has_waiters(&self) -> bool {
-        !(self.full.is_empty() && self.open.is_empty() && self.data_waiters.is_empty())
+        self.has_joined() || !self.data_waiters.is_empty()
     }
 }
 
@@ -434,16 +443,15 @@ impl Duty {
         if let Some(journal) = &self.0 {
             journal.leave(Told::default());
         }
-        let others_run = runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
-        let elsewhere = runtime.clone();
+        let elsewhere = others_run(runtime).then(|| runtime.clone());
         drop(runtime.spawn_blocking(move || {
             if let Some(journal) = &self.0 {
                 journal.come_back();
             }
             while self.step() == Step::Again {
-                let place = self.0.as_ref().map(|journal| journal.place(&elsewhere));
-                if others_run && place != Some(Place::Thread) {
-                    return self.move_on(&elsewhere);
+                let (Some(runtime), Some(journal)) = (&elsewhere, &self.0) else { continue };
+                if journal.place(runtime) != Place::Thread {
+                    return self.move_on(runtime);
                 }
             }
         }));

@@ -66,6 +66,8 @@ pub struct JournalStats {
     pub checkpointed_blocks: u64,
     /// Ring space that the groups take which no checkpoint has covered, in bytes.
     pub ring_used_bytes: u64,
+    /// Ring space that transactions have claimed and that no group has taken or given back yet, in bytes.
+    pub ring_claimed_bytes: u64,
     /// Blocks in the overlay, clean ones included.
     pub overlay_blocks: u64,
     /// Metadata blocks that were asked for and were in memory.
@@ -324,6 +326,9 @@ impl Journal {
     pub fn stats(&self) -> JournalStats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.counters;
+        let taken = Self::ring_granules(&self.layout).saturating_sub(self.space.available_permits());
+        let taken = taken as u64 * u64::from(self.layout.ring_granule_bytes());
+        let used = self.ring_used_bytes();
         JournalStats {
             transactions: get(&counters.transactions),
             groups: get(&counters.groups),
@@ -332,7 +337,8 @@ impl Journal {
             data_flushes: get(&counters.data_flushes),
             checkpoints: get(&counters.checkpoints),
             checkpointed_blocks: get(&counters.checkpointed_blocks),
-            ring_used_bytes: self.ring_used_bytes(),
+            ring_used_bytes: used,
+            ring_claimed_bytes: taken.saturating_sub(used),
             overlay_blocks: self.overlay.len() as u64,
             cache_hits: get(&counters.cache_hits),
             cache_misses: get(&counters.cache_misses),

@@ -54,6 +54,9 @@ pub(super) struct Group {
     pub(super) transactions: u32,
     /// Ring space claimed by the transactions.
     pub(super) granules: usize,
+    /// Those that change the caller's space, and bytes that they stage.
+    pub(super) journaling: u32,
+    pub(super) staged_bytes: u64,
     pub(super) teller: Teller,
 }
 

@@ -24,7 +24,7 @@ pub trait MetadataBlocks {
 pub struct RegionHeads {
     /// What changes of heads: offset on the device, content.
     pub bytes: Vec<(u64, Vec<u8>)>,
-    /// Regions that were not there before, by numbers of their blocks on the device. What lay there before means nothing.
+    /// Regions that were not there before, by numbers of their blocks on the device, in order. What lay there before means nothing.
     pub fresh: Vec<Range<u64>>,
 }
 
@@ -55,7 +55,7 @@ struct ChangedRecord {
     freed: u32,
 }
 
-/// One call of [`Space::publish`].
+/// What is being published, and where it goes.
 pub(super) struct Publishing<'a> {
     pub(super) batch: &'a mut Batch,
     pub(super) blocks: &'a mut dyn MetadataBlocks,
@@ -86,7 +86,7 @@ impl Space {
         Batch { state: self.state, changed: SmallVec::new(), regions: BTreeMap::new() }
     }
 
-    /// Publishes in memory, and says which bytes change on disk. The space of releases stays unavailable until
+    /// Publishes in memory, and says which bytes change on disk, but for those of records and heads of regions. The space of releases stays unavailable until
     /// [`reclaim`](Self::reclaim).
     pub fn publish<'a>(
         &mut self,

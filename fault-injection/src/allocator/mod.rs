@@ -135,6 +135,7 @@ impl harness::Subject for Subject {
         let numbers = [
             stats.journal.durable_lsn,
             stats.journal.ring_used_bytes,
+            stats.journal.ring_claimed_bytes,
             stats.journal.overlay_blocks,
             stats.journal.groups,
             stats.journal.checkpoints,

@@ -43,9 +43,10 @@ enum Attempt {
 
 const ATTEMPTS: [Attempt; 4] = [Attempt::TooLong, Attempt::AllAndMore, Attempt::TooManyBytes, Attempt::Mixed];
 
-fn counters(stats: &AllocatorStats) -> [u64; 6] {
+fn counters(stats: &AllocatorStats) -> [u64; 7] {
     let AllocatorStats { allocated_bytes, free_bytes, reserved_bytes, pending_bytes, extents, .. } = *stats;
-    [allocated_bytes, free_bytes, reserved_bytes, pending_bytes, extents, stats.journal.ring_used_bytes]
+    let (used, claimed) = (stats.journal.ring_used_bytes, stats.journal.ring_claimed_bytes);
+    [allocated_bytes, free_bytes, reserved_bytes, pending_bytes, extents, used, claimed]
 }
 
 fn inject(load: &Workload, settings: &Settings, sheet: &mut Sheet) -> Result<(), String> {
