@@ -83,7 +83,9 @@ impl Journal {
                 return Duty::of(self).move_on(runtime);
             }
             if others_run && !self.may_block_once_more(self.expected_write()) {
-                return Duty::of(self).move_anywhere();
+                Duty::of(self).move_anywhere();
+                // It may be done before this task would look.
+                return yield_once().await;
             }
             if others_run {
                 if Duty::of(self).step_here(runtime) == Step::Again {
