@@ -134,7 +134,7 @@ async fn sabotage(path: &Path, extents: &[Extent], close: bool, act: fn(&mut Tar
     }
     let permit = journal.claim_space(journal.record_bound(writes.len(), 8192, &[])).await.unwrap();
     journal.set_publisher(Arc::new(Sabotage(writes)));
-    let (ticket, must_drive) = journal.join(permit, None).unwrap();
+    let (ticket, must_drive) = journal.join(permit, false).unwrap();
     if must_drive {
         journal.start_driving(None).await;
     }

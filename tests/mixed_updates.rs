@@ -101,7 +101,7 @@ async fn headers_may_change_either_way() {
     }));
     for _ in 0..count {
         let permit = journal.claim_space(journal.record_bound(4, 400, &[])).await.unwrap();
-        let (ticket, must_drive) = journal.join(permit, None).unwrap();
+        let (ticket, must_drive) = journal.join(permit, false).unwrap();
         if must_drive {
             journal.start_driving(None).await;
         }

@@ -377,9 +377,7 @@ impl Inner {
         if !ready {
             return Ok(None);
         }
-        let staged = intent.staged.iter().map(|write| write.data.len() as u64);
-        let staged = intent.ground.is_some().then(|| staged.sum());
-        let joined = self.journal.join(permit, staged)?;
+        let joined = self.journal.join(permit, intent.ground.is_some())?;
         queue.push_back(std::mem::take(intent));
         Ok(Some(joined))
     }

@@ -78,17 +78,23 @@ impl Journal {
     pub(super) fn wants_checkpoint(&self) -> bool {
         let (used, ring) = (self.ring_used_bytes(), self.layout.ring_bytes());
         used > ring / 2
-            || self.space_wanted.load(Ordering::Acquire) > 0 && used > ring / WORTH_A_CHECKPOINT
+            || used > ring / WORTH_A_CHECKPOINT && self.is_waited_for()
             || self.dirty_blocks.load(Ordering::Relaxed) > Self::max_dirty_blocks(&self.layout)
     }
 
+    /// Whether somebody waits for space in the ring. Who was given some and is not polled counts as wanting it, but whoever is
+    /// still to be given some has taken all that was left.
+    fn is_waited_for(&self) -> bool {
+        self.space_wanted.load(Ordering::Acquire) > 0 && self.space.available_permits() == 0
+    }
+
     /// Whether somebody waits for space in the ring, and no group is left that would bring some: another one, who has it and is
-    /// not polled again, may leave just too little. Often that is so for a moment only, until those join who were given some. Where
-    /// calls cannot block it is never so: whoever waits writes the groups itself, and has its space then.
+    /// not polled again, may leave just too little. Often that is so for a moment only, until those join who were given some.
     fn is_stuck(&self) -> bool {
-        self.space_wanted.load(Ordering::Acquire) > 0
-            && self.ring_used_bytes() > 0
-            && !self.lock(&self.state).has_joined()
+        self.ring_used_bytes() > 0 && self.is_waited_for() && {
+            let state = self.lock(&self.state);
+            !state.driving && !state.has_joined()
+        }
     }
 
     /// Has a checkpoint made: here when calls cannot block, or soon by the maintenance thread.
@@ -253,23 +259,24 @@ impl Journal {
         self.dirty_since.store(nanos, Ordering::Relaxed);
     }
 
-    /// What the maintenance thread does when it wakes: a checkpoint when the oldest changes are old enough, else the
-    /// witness. In a simulation this is called by hand.
+    /// What the maintenance thread does when it wakes: a checkpoint when the oldest changes are old enough, or there is another
+    /// reason; else the witness. In a simulation this is called by hand.
     pub fn maintain(&self) -> Result<()> {
+        if self.checkpoint_if_due()? { Ok(()) } else { self.write_witness() }
+    }
+
+    /// Makes a checkpoint if there is a reason for one. Whoever asked for it may have asked during the one before, which has made
+    /// it needless.
+    pub(super) fn checkpoint_if_due(&self) -> Result<bool> {
         self.check_open(&self.lock(&self.state))?;
         let since = Duration::from_nanos(self.dirty_since.load(Ordering::Relaxed));
         let age = self.now().saturating_sub(since);
         let old = self.dirty_blocks.load(Ordering::Relaxed) > 0 && age >= self.options.checkpoint_age;
-        if old || self.is_stuck() || self.wants_checkpoint() {
-            self.checkpoint()
-        } else {
-            self.write_witness()
+        let due = old || self.wants_checkpoint() || self.is_stuck();
+        if due {
+            self.checkpoint()?;
         }
-    }
-
-    /// What it does when a checkpoint was asked for: perhaps during the one before, which has made it needless.
-    pub(super) fn checkpoint_if_wanted(&self) -> Result<()> {
-        if self.wants_checkpoint() { self.checkpoint() } else { Ok(()) }
+        Ok(due)
     }
 
     /// Closes in order: no more appends, a last checkpoint, and a superblock that says so.

@@ -16,6 +16,9 @@ use super::ring::{Ring, RingPermit};
 use crate::error::{Error, Result};
 use crate::format::GroupHeader;
 
+/// The most that a small transaction claims, on a ring of small granules.
+const SMALL_CLAIM_BYTES: u64 = 32 << 10;
+
 impl Journal {
     /// Whether a group can be joined. Whoever holds the state lock can rely on it until the lock is let go.
     pub(super) fn check_open(&self, _state: &State) -> Result<()> {
@@ -138,13 +141,13 @@ impl Journal {
         }
     }
 
-    /// Takes a place in the group that fills, for a transaction with this claim on ring space, which stages so many bytes if it
-    /// changes the caller's space. Returns where its outcome arrives, and whether the caller has to see to it that the group gets written
+    /// Takes a place in the group that fills, for a transaction with this claim on ring space; `journals` says whether it changes
+    /// the caller's space. Returns where its outcome arrives, and whether the caller has to see to it that the group gets written
     /// ([`start_driving`](Self::start_driving)).
     ///
     /// # Errors
     /// [`Error::Poisoned`] after a failure, [`Error::Closed`] after closing, [`Error::ReadOnly`].
-    pub fn join(&self, permit: RingPermit<'_>, staged_bytes: Option<u64>) -> Result<(Ticket, bool)> {
+    pub fn join(&self, permit: RingPermit<'_>, journals: bool) -> Result<(Ticket, bool)> {
         let mut state = self.lock(&self.state);
         self.check_open(&state)?;
         let granules = permit.take();
@@ -161,8 +164,9 @@ impl Journal {
         }
         state.open.transactions += 1;
         state.open.granules += granules;
-        state.open.journaling += u32::from(staged_bytes.is_some());
-        state.open.staged_bytes += staged_bytes.unwrap_or(0);
+        state.open.journaling += u32::from(journals);
+        let granule = u64::from(self.layout.ring_granule_bytes());
+        state.open.large_bytes += (granules as u64 * granule).saturating_sub(granule.max(SMALL_CLAIM_BYTES));
         let ticket = state.open.teller.ticket(lsn);
         let must_drive = !std::mem::replace(&mut state.driving, true);
         Ok((ticket, must_drive))

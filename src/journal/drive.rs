@@ -14,6 +14,7 @@
 //! The duty is never held by a future of somebody else's that is suspended: nobody may ever poll that again, and all others
 //! would wait for it. A task or a thread that has it and does not get its turn is stood in for (`absence.rs`).
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -46,6 +47,11 @@ const MOST_IN_LINE_BYTES: u64 = 256 << 10;
 /// Transactions that change the caller's space take several times as long to take effect as others. So many of them are best left
 /// to a thread for blocking calls: meanwhile the threads of the runtime bring the next group together.
 const MANY_JOURNALING: u32 = 64;
+
+thread_local! {
+    /// How long what this thread did in place was expected to take, since it last left something to another thread.
+    static BLOCKED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
 
 /// Whether the duty goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,10 +151,9 @@ impl Journal {
     /// takes no longer than one thing may. A task that never waits for another thread would keep its own from what else
     /// there is.
     fn may_block_once_more(&self, expected: Duration) -> bool {
-        let expected = u64::try_from(expected.as_nanos()).unwrap_or(u64::MAX);
-        let blocked = self.blocked.load(Ordering::Relaxed).saturating_add(expected);
-        let may = u128::from(blocked) <= self.options.block_up_to.as_nanos();
-        self.blocked.store(if may { blocked } else { 0 }, Ordering::Relaxed);
+        let blocked = BLOCKED.get().saturating_add(expected);
+        let may = blocked <= self.options.block_up_to;
+        BLOCKED.set(if may { blocked } else { Duration::ZERO });
         may
     }
 
@@ -170,8 +175,8 @@ impl Journal {
             let groups = || state.full.iter().chain([&state.open]);
             let journaling: u32 = groups().map(|group| group.journaling).sum();
             let transactions: u32 = groups().map(|group| group.transactions).sum();
-            let staged: u64 = groups().map(|group| group.staged_bytes).sum();
-            (self.usual_bytes(transactions).max(staged), journaling, transactions <= 1)
+            let large: u64 = groups().map(|group| group.large_bytes).sum();
+            (self.usual_bytes(transactions).max(large), journaling, transactions <= 1)
         };
         let expected = self.expected_write();
         let others_run = runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
@@ -445,6 +450,7 @@ impl Duty {
         if let Some(journal) = &self.0 {
             journal.leave(Told::default());
         }
+        // A task of a runtime with one worker would wait for whoever blocks that.
         let elsewhere = others_run(runtime).then(|| runtime.clone());
         drop(runtime.spawn_blocking(move || {
             if let Some(journal) = &self.0 {

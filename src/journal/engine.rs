@@ -66,7 +66,8 @@ pub struct JournalStats {
     pub checkpointed_blocks: u64,
     /// Ring space that the groups take which no checkpoint has covered, in bytes.
     pub ring_used_bytes: u64,
-    /// Ring space that transactions have claimed and that no group has taken or given back yet, in bytes.
+    /// Ring space that is given out and that no group has taken or given back yet, in bytes: to transactions that have joined a
+    /// group, or are about to, or wait for more. Approximate while others are at work.
     pub ring_claimed_bytes: u64,
     /// Blocks in the overlay, clean ones included.
     pub overlay_blocks: u64,
@@ -150,8 +151,6 @@ pub struct Journal {
     pub(super) recent_write: AtomicU64,
     /// What each of the last two took.
     pub(super) last_writes: [AtomicU64; 2],
-    /// How long lone committers were expected to block their thread since the last pause, in nanoseconds.
-    pub(super) blocked: AtomicU64,
     /// Transactions of the last group.
     pub(super) recent_transactions: AtomicU32,
     /// Transactions of late, and their encoded bytes: each group counts half as much as the one after it.

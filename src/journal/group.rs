@@ -54,9 +54,10 @@ pub(super) struct Group {
     pub(super) transactions: u32,
     /// Ring space claimed by the transactions.
     pub(super) granules: usize,
-    /// Those that change the caller's space, and bytes that they stage.
+    /// Those that change the caller's space.
     pub(super) journaling: u32,
-    pub(super) staged_bytes: u64,
+    /// What large ones claim beyond what a small one may: most of that can be images of blocks.
+    pub(super) large_bytes: u64,
     pub(super) teller: Teller,
 }
 

@@ -118,7 +118,7 @@ fn run(journal: &Weak<Journal>, wake: &Wake) {
         let panicked = FailOnPanic(&journal);
         journal.stand_in();
         journal.look_after_waiting_elsewhere();
-        let done = if checkpoint { journal.checkpoint_if_wanted() } else { journal.maintain() };
+        let done = if checkpoint { journal.checkpoint_if_due().map(drop) } else { journal.maintain() };
         std::mem::forget(panicked);
         if let Err(error) = done {
             tracing::debug!(%error, "maintenance ends");

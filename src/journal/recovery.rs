@@ -166,7 +166,6 @@ impl Journal {
             epoch: AtomicU64::new(superblock.epoch),
             recent_write: AtomicU64::new(u64::MAX),
             last_writes: [AtomicU64::new(0), AtomicU64::new(0)],
-            blocked: AtomicU64::new(0),
             recent_transactions: AtomicU32::new(0),
             encoded_of_late: [AtomicU64::new(0), AtomicU64::new(0)],
             writer_wanted: AtomicUsize::new(0),

@@ -152,9 +152,13 @@ pub(crate) fn blobs(
         // Past the page cache every read waits for the disk.
         for pair in pairs.iter_mut().filter(|pair| pair.kind == Kind::Freehold) {
             for load in tasks.iter().copied().map(Load::Reads) {
-                let subjects: [(Kind, &mut dyn Subject); 2] =
-                    [(pair.kind, pair.store.as_mut()), (pair.floor_kind, &mut pair.floor)];
-                for ((kind, subject), dir) in subjects.into_iter().zip(&pair.dirs) {
+                let [store_dir, floor_dir] = &pair.dirs;
+                let mut subjects: [(Kind, &mut dyn Subject, &Path); 2] = [
+                    (pair.kind, pair.store.as_mut(), store_dir),
+                    (pair.floor_kind, &mut pair.floor, floor_dir),
+                ];
+                subjects.rotate_left(round % 2);
+                for (kind, subject, dir) in subjects {
                     if let Some(turn) = measured(subject, dir, source, load, options.turn)? {
                         results.add(kind, load, turn);
                     }
