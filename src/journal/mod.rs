@@ -50,6 +50,7 @@ mod ring;
 mod scan;
 mod stages;
 mod superblocks;
+mod threads;
 mod tree;
 
 pub use append::{Appender, Bases};
