@@ -98,9 +98,9 @@ impl OpenOptions {
     /// take less than this for a group (a millisecond by default), going by the groups before. That saves committers the
     /// way to a thread for blocking calls and back, which takes as long as a good part of a flush. Short direct writes are
     /// made in place, too, where they are expected to take less than that way, and so are short reads of what the page cache
-    /// has. What is done so in a row takes no longer than this in all. A call that finds another thread allocating and freeing without a pause lets it go on for as long, too, and a
-    /// millisecond at most, each time. With zero, no thread of the runtime is ever blocked for a commit, a direct write, a read, or another
-    /// thread that has more to do.
+    /// has. What a thread does so in a row takes no longer than this in all. A call that finds another thread allocating and
+    /// freeing without a pause lets it go on for as long, too, and a millisecond at most, each time. With zero, no thread of
+    /// the runtime is ever blocked for a commit, a direct write, a read, or another thread that has more to do.
     pub fn block_up_to(mut self, time: Duration) -> Self {
         self.journal.block_up_to = time;
         self
