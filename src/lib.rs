@@ -21,6 +21,7 @@ pub mod inspect;
 pub mod journal;
 pub mod media;
 pub mod placement;
+mod ranges;
 pub mod space;
 
 pub use allocator::{

@@ -340,7 +340,7 @@ impl Inner {
     fn join(
         &self,
         intent: &mut Intent,
-        written: &[Extent],
+        written: &FxHashSet<Extent>,
         permit: RingPermit<'_>,
     ) -> Result<Option<Joined>> {
         // Held until it has joined: nobody else can free meanwhile what is written to.

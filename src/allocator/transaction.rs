@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustc_hash::FxHashSet;
 use write_journal::TransactionWrite;
 
 use super::data::{DataTicket, overlay_bytes};
@@ -13,6 +14,9 @@ use super::reserve::Asked;
 use crate::error::{Error, Result};
 use crate::space::Release;
 
+/// Allocations that are searched one by one.
+const FEW: usize = 16;
+
 /// An open transaction. Dropping it gives everything back and leaves no trace.
 #[derive(Debug)]
 #[must_use = "a transaction does nothing until it is committed"]
@@ -20,14 +24,14 @@ pub struct Transaction {
     pub(super) inner: Arc<Inner>,
     pub(super) intent: Intent,
     /// Extents of others that are written to; they must still be there at commit.
-    pub(super) written: Vec<Extent>,
+    pub(super) written: FxHashSet<Extent>,
     /// Number of the direct write that the commit waits for, with all before it.
     pub(super) data_number: u64,
 }
 
 impl Transaction {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
-        Self { inner, intent: Intent::default(), written: Vec::new(), data_number: 0 }
+        Self { inner, intent: Intent::default(), written: FxHashSet::default(), data_number: 0 }
     }
 
     /// Reserves space. Nothing is written; no other transaction can take it.
@@ -87,6 +91,13 @@ impl Transaction {
 
     /// Whether this transaction allocated the extent.
     pub(super) fn has_allocated(&self, extent: &Extent) -> bool {
+        // Of many, nearly all searches would be for one of others.
+        let may_be = self.intent.allocated.len() <= FEW
+            || self.inner.find_reserved(&self.inner.core(), extent).is_some();
+        may_be && self.is_among_allocated(extent)
+    }
+
+    fn is_among_allocated(&self, extent: &Extent) -> bool {
         // Most often it is the last one.
         self.intent.allocated.iter().rev().any(|own| own.extent == *extent)
     }
@@ -98,11 +109,13 @@ impl Transaction {
     /// [`Error::NotAllocated`] for a second free or a stale handle, [`Error::InvalidExtent`] for one that never was.
     pub async fn free(&mut self, extent: &Extent) -> Result<()> {
         self.inner.journal.check_alive()?;
-        if self.has_allocated(extent) {
+        let (own, mut resized) = (self.has_allocated(extent), false);
+        if own {
             self.unreserve(extent);
         } else {
             let mut committed = *extent;
             if let Some(at) = self.intent.resized.iter().position(|(own, _)| own == extent) {
+                resized = true;
                 let (_, resize) = self.intent.resized.swap_remove(at);
                 committed = self.inner.undo_resize(&resize);
             }
@@ -110,8 +123,9 @@ impl Transaction {
             self.intent.freed.push((committed, release));
         }
         // What was staged for it has nowhere to go.
-        self.intent.staged.retain(|write| !(extent.offset..extent.end()).contains(&write.offset));
-        self.written.retain(|written| written != extent);
+        if self.written.remove(extent) || own || resized {
+            self.intent.staged.retain(|write| !(extent.offset..extent.end()).contains(&write.offset));
+        }
         Ok(())
     }
 
@@ -208,8 +222,8 @@ impl Transaction {
             return Ok(());
         }
         let own = self.has_allocated(extent) || self.intent.resized.iter().any(|(own, _)| own == extent);
-        if !own && !self.written.contains(extent) {
-            self.written.push(*extent);
+        if !own {
+            self.written.insert(*extent);
         }
         self.intent.staged.push(TransactionWrite { offset, data, is_overlay: true });
         Ok(())
@@ -218,10 +232,11 @@ impl Transaction {
     /// Another transaction's reservation, and what this one frees, are not there for it.
     fn check_own_view(&self, core: &Core, extent: &Extent) -> Result<()> {
         let not_allocated = |reason| Err(Error::NotAllocated { offset: extent.offset, reason });
-        if self.intent.freed.iter().any(|(freed, _)| freed == extent) {
+        if core.claimed.contains(&extent.offset) && self.intent.freed.iter().any(|(freed, _)| freed == extent)
+        {
             return not_allocated("this transaction frees it");
         }
-        if self.inner.find_reserved(core, extent).is_some() && !self.has_allocated(extent) {
+        if self.inner.find_reserved(core, extent).is_some() && !self.is_among_allocated(extent) {
             return not_allocated("another transaction has not committed it yet");
         }
         Ok(())

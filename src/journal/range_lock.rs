@@ -14,6 +14,8 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
+use crate::ranges::merged;
+
 /// The locks of one store.
 #[derive(Clone, Debug, Default)]
 pub struct RangeLocks {
@@ -95,20 +97,6 @@ pub struct RangeGuard {
 fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
     // No code that can panic runs under this lock.
     queue.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The same bytes, in order, as ranges that do not overlap.
-fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
-    ranges.retain(|range| range.start < range.end);
-    ranges.sort_unstable_by_key(|range| range.start);
-    ranges.dedup_by(|next, before| {
-        let touches = next.start <= before.end;
-        if touches {
-            before.end = before.end.max(next.end);
-        }
-        touches
-    });
-    ranges
 }
 
 impl Queue {

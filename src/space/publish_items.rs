@@ -6,6 +6,7 @@ use super::publish::{Publishing, RegionHeads, TouchedRegion, slack_u32};
 use super::segment::Content;
 use super::table::Space;
 use crate::format::{ExtentChange, HeaderKind, PageHeader, Role};
+use crate::ranges::merged;
 
 impl Space {
     /// An item comes into use, with slack and owner, or is freed. What follows for its region comes when the batch is settled.
@@ -114,17 +115,4 @@ impl Space {
         };
         work.blocks.extent(number, page, change);
     }
-}
-
-/// The same places, in order, as ranges that neither overlap nor touch.
-fn merged(mut places: Vec<Range<usize>>) -> Vec<Range<usize>> {
-    places.sort_unstable_by_key(|range| (range.start, range.end));
-    places.dedup_by(|next, before| {
-        let touches = next.start <= before.end;
-        if touches {
-            before.end = before.end.max(next.end);
-        }
-        touches
-    });
-    places
 }
