@@ -234,6 +234,31 @@ fn room_that_is_claimed_and_not_written_makes_no_checkpoints() {
     assert!(crowd.store.stats().journal.ring_used_bytes <= RING_BYTES / 8);
 }
 
+/// Each group that ends while the ring is half full asks for a checkpoint. The one that is under way then is enough.
+#[test]
+fn a_checkpoint_that_was_asked_for_during_one_is_not_made() {
+    let crowd = Crowd::new(RING_BYTES);
+    crowd.runtime.block_on(crowd.store.checkpoint()).unwrap();
+    let journal = || crowd.store.stats().journal;
+    let before = journal().checkpoints;
+    while journal().ring_used_bytes < RING_BYTES / 2 - (16 << 10) {
+        crowd.wait_for(vec![crowd.allocate()]);
+    }
+    crowd.device.flush_micros.store(5_000, Ordering::Relaxed);
+    while journal().ring_used_bytes <= RING_BYTES / 2 {
+        crowd.wait_for(vec![crowd.allocate()]);
+    }
+    let mut asked = 0;
+    while journal().checkpoints == before {
+        crowd.wait_for(vec![crowd.allocate()]);
+        asked += 1;
+    }
+    assert!(asked > 1, "no group ended during the checkpoint");
+    // Several times what one takes.
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(journal().checkpoints, before + 1);
+}
+
 /// Rule 18. Symptom: a commit waited for room in the ring until a checkpoint came by age. Cause: another one had been given room and
 /// was not polled again; a few groups that no checkpoint had covered made the rest too little.
 #[test]
