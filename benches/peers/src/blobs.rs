@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use freehold::{AllocRequest, AllocatorStats, Extent};
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 use crate::Failure;
 use crate::contender::{Contender, DirectBuffer, Freehold, open_direct, write_in_full};
@@ -103,15 +104,9 @@ impl<const DIRECT: bool> Blobs<DIRECT> {
                 })
             })
             .collect();
-        let mut times = Times::default();
-        for worker in workers {
-            times.append(&mut worker.await??);
-        }
-        Ok(Turn::new(u64::try_from(times.len())?, started.elapsed(), times))
+        turn_of(started, workers).await
     }
-}
 
-impl<const DIRECT: bool> Blobs<DIRECT> {
     /// Reads blobs that are there, again and again.
     async fn read(&self, tasks: usize, time: Duration) -> Result<Turn, Failure> {
         let live: Vec<Extent> = self.shared.slots().0.iter().filter_map(|(_, blob)| *blob).collect();
@@ -135,12 +130,17 @@ impl<const DIRECT: bool> Blobs<DIRECT> {
                 })
             })
             .collect();
-        let mut times = Times::default();
-        for reader in readers {
-            times.append(&mut reader.await??);
-        }
-        Ok(Turn::new(u64::try_from(times.len())?, started.elapsed(), times))
+        turn_of(started, readers).await
     }
+}
+
+/// The turn of tasks that have times to show.
+async fn turn_of(started: Instant, tasks: Vec<JoinHandle<Result<Times, Failure>>>) -> Result<Turn, Failure> {
+    let mut times = Times::default();
+    for task in tasks {
+        times.append(&mut task.await??);
+    }
+    Ok(Turn::new(u64::try_from(times.len())?, started.elapsed(), times))
 }
 
 impl<const DIRECT: bool> Subject for Blobs<DIRECT> {

@@ -158,17 +158,12 @@ pub(super) fn puts(report: &mut Report, figures: &Figures) {
                 continue;
             }
             let own = |turn: &Turn| turn.grown(|stats| stats.device.flushes) / turn.operations as f64;
-            rows.push(vec![
-                kind.name().to_owned(),
-                grouped(count),
-                interval(over(results, kind, load, Turn::rate)),
-                interval(over(results, floor, load, Turn::rate)),
-                interval(ratio(results, kind, floor, load, Turn::rate)),
-                interval(over(results, kind, load, Turn::p50)),
-                number(results.tail(kind, load, 990)),
+            let mut row = beside(results, kind, floor, load, count);
+            row.extend([
                 middle(over(results, kind, load, own)),
                 middle(over(results, kind, load, |turn| turn.cpu() * 1e6)),
             ]);
+            rows.push(row);
         }
     }
     report.table(&head, &rows);
@@ -193,18 +188,24 @@ pub(super) fn gets(report: &mut Report, figures: &Figures) {
         if results.turns(kind, load).is_empty() {
             continue;
         }
-        rows.push(vec![
-            kind.name().to_owned(),
-            grouped(count),
-            interval(over(results, kind, load, Turn::rate)),
-            interval(over(results, floor, load, Turn::rate)),
-            interval(ratio(results, kind, floor, load, Turn::rate)),
-            interval(over(results, kind, load, Turn::p50)),
-            number(results.tail(kind, load, 990)),
-            middle(over(results, kind, load, |turn| turn.cpu() * 1e6)),
-        ]);
+        let mut row = beside(results, kind, floor, load, count);
+        row.push(middle(over(results, kind, load, |turn| turn.cpu() * 1e6)));
+        rows.push(row);
     }
     report.table(&head, &rows);
+}
+
+/// How the store does beside the floor, for so many tasks.
+fn beside(results: &Results, kind: Kind, floor: Kind, load: Load, count: usize) -> Vec<String> {
+    vec![
+        kind.name().to_owned(),
+        grouped(count),
+        interval(over(results, kind, load, Turn::rate)),
+        interval(over(results, floor, load, Turn::rate)),
+        interval(ratio(results, kind, floor, load, Turn::rate)),
+        interval(over(results, kind, load, Turn::p50)),
+        number(results.tail(kind, load, 990)),
+    ]
 }
 
 /// Openings after a kill.
