@@ -14,6 +14,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use freehold::device::{Device, DeviceGeometry, MemoryDevice, Purpose};
 use freehold::error::Structure;
@@ -176,5 +177,24 @@ async fn a_group_that_lies_over_one_that_it_calls_durable_is_refused() {
             }
             other => panic!("{hit}: {:?}", other.err()),
         }
+    }
+}
+
+/// Symptom: an idle store kept its journal for ever after a crash. Cause: the blocks of the last group did not count as dirty.
+#[tokio::test]
+async fn what_an_opening_takes_along_is_checkpointed_by_age() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    FormatOptions::new().page_bytes(4096).create(&path, 16 << 20).await.unwrap();
+    let store = Allocator::open(&path).await.unwrap();
+    put(&store, 1).await;
+    drop(store);
+    let options = OpenOptions::new().checkpoint_age(Duration::from_millis(1));
+    let (store, report) = options.open(&path).await.unwrap();
+    assert_eq!(report.transactions, 1);
+    let began = Instant::now();
+    while store.stats().journal.ring_used_bytes > 0 {
+        assert!(began.elapsed() < Duration::from_secs(20), "no checkpoint");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -200,7 +200,7 @@ fn of_more_bits_than_pages(group: &mut ScannedGroup, pages: u32) {
     let often = |records: &mut Vec<ExtentRecord>| {
         let first = records[0].page / u64::from(pages) * u64::from(pages);
         let end = ExtentRecord { page: first, change: ExtentChange::End { pages } };
-        records.extend(std::iter::repeat_n(end, LEN / 4096 / pages as usize));
+        records.extend(std::iter::repeat_n(end, 2 * LEN / 4096 / pages as usize));
     };
     rewritten(group, often, |_| true);
 }

@@ -7,7 +7,7 @@
 //! +-----------------+----------------------------------------------------+-------------------+
 //! ```
 //! What becomes of extents stands in records of its own kind, see [`ExtentChange`]. An update of a block: `kind | device << 3` (varint), address (varint, the difference to the previous update of the same kind and
-//! device), number of patches (varint), the patches, then the CRC-32C of the whole block's content after this group.
+//! device), number of patches (varint), the patches, then the content checksum of the whole block after this group.
 //! A patch: gap to the end of the previous patch (varint), `length << 1 | fill` (varint), then `length` bytes, or one
 //! byte that is repeated.
 
@@ -22,7 +22,7 @@ pub use self::encode::PayloadEncoder;
 pub use self::extents::{
     ExtentChange, ExtentRecord, ExtentsEncoder, ExtentsUpdate, header_digest, headers_digest,
 };
-use super::{StoreId, is_zero};
+use super::{COUNTERS_END, StoreId, is_zero};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"FHGR");
 
@@ -147,7 +147,7 @@ impl GroupHeader {
             && (GROUP_HEADER_BYTES as u64..=ring_bytes).contains(&u64::from(header.length))
             && header.transactions > 0
             && header.durable_lsn < header.first_lsn
-            && header.first_lsn < 1 << 62;
+            && header.first_lsn < COUNTERS_END;
         plausible.then_some(header)
     }
 
@@ -163,7 +163,7 @@ impl GroupHeader {
             front.read_u32_le_at(OFFSETOF_MAGIC) == MAGIC,
             front.read_u64_le_at(OFFSETOF_EPOCH) == epoch,
             front.read_u64_le_at(OFFSETOF_POSITION) == position,
-            (expected_lsn..1 << 62).contains(&first_lsn),
+            (expected_lsn..COUNTERS_END).contains(&first_lsn),
         ]
         .into_iter()
         .filter(|&agrees| agrees)
@@ -290,7 +290,7 @@ pub struct BlockUpdate<'a> {
     pub address: u64,
     /// The changes, in order of offset.
     pub patches: Vec<Patch<'a>>,
-    /// CRC-32C of the block's content after the group.
+    /// [Checksum](super::content_checksum) of the block's content after the group.
     pub checksum_after: u32,
 }
 

@@ -36,7 +36,7 @@ pub use region::{
 };
 pub use segment::{Role, SEGMENT_RECORD_BYTES, SegmentRecord};
 pub use state::AllocatorState;
-pub use superblock::{StoreState, Superblock, SuperblockError};
+pub use superblock::{COUNTERS_END, StoreState, Superblock, SuperblockError};
 pub use varint::{read_varint, varint_len, write_varint};
 pub use witness::Witness;
 

@@ -8,6 +8,9 @@ use crate::media::Medium;
 
 const MAGIC: [u8; 8] = *b"FREEHOLD";
 
+/// Counters that only grow are kept far from overflow, so that no sum of them needs a check.
+pub const COUNTERS_END: u64 = 1 << 62;
+
 /// Says what the block is; with `OFFSETOF_VERSION` the only fields that every version keeps in place.
 const OFFSETOF_MAGIC: u64 = 0;
 /// CRC-32C over the copy's address and the whole block with this field zero. Guards against tears and rot (F4, F17).
@@ -229,8 +232,6 @@ impl Superblock {
         let tail_position = block.read_u64_le_at(OFFSETOF_TAIL_POSITION);
         let tail_lsn = block.read_u64_le_at(OFFSETOF_TAIL_LSN);
         let next_lsn = block.read_u64_le_at(OFFSETOF_NEXT_LSN);
-        // Counters that only grow are kept far from overflow, so that no sum of them needs a check.
-        const FAR: u64 = 1 << 62;
         let generation = block.read_u64_le_at(OFFSETOF_GENERATION);
         let sequence = block.read_u64_le_at(OFFSETOF_SEQUENCE);
         let epoch = block.read_u64_le_at(OFFSETOF_EPOCH);
@@ -238,7 +239,7 @@ impl Superblock {
             || tail_lsn >= next_lsn
             || [tail_position, next_lsn, generation, sequence, epoch]
                 .into_iter()
-                .any(|counter| counter >= FAR)
+                .any(|counter| counter >= COUNTERS_END)
         {
             return Err(damaged("checkpoint fields out of range"));
         }

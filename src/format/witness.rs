@@ -1,7 +1,8 @@
 //! The witness: a note, away from the journal, of the last LSN known to be durable.
 //!
 //! The last group of a journal has nobody after it to say that it was durable; when it is damaged, only the witness can
-//! tell rot from a torn tail (rule 7). It is written lazily, when the store is idle, and never flushed for its own sake.
+//! tell rot from a torn tail (rule 7). It is written lazily, when the store is idle, and not flushed then; and,
+//! with a flush, before a checkpoint writes blocks of the caller in place.
 
 use off64::int::{Off64ReadInt, Off64WriteMutInt};
 

@@ -75,6 +75,8 @@ pub(super) struct ExtentsRead {
     pub(super) rest: PayloadPlace,
 }
 
+const TOO_MANY_BITS: &str = "a group changes more bits than twice as many as there are pages";
+
 /// Decodes what groups make of extents.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Decoder<'a> {
@@ -96,8 +98,9 @@ impl<'a> Decoder<'a> {
         mut each: impl FnMut(&Change) -> Result<(), E>,
     ) -> Result<ExtentsRead, E> {
         let mut reader = PayloadReader::new(group.payload(), group.header.updates);
-        // Each page changes once in a group, so there is an end to the bits.
-        let mut pages = self.layout.page_count();
+        // In a group a page is given back at most once and taken at most once, in this order or the other: a region goes with its
+        // last item, and comes again with one that was reserved. So there is an end to the bits.
+        let mut pages = 2 * self.layout.page_count();
         let digest = reader.extents(|record| self.changes(&record, &mut pages, &mut each))?;
         Ok(ExtentsRead { digest, rest: reader.place() })
     }
@@ -120,9 +123,8 @@ impl<'a> Decoder<'a> {
         let Some(segment) = segment.filter(|_| fits) else { return Err(Unusable::Outside(number).into()) };
         let mut header = Some(self.header(number, segment, page, change));
         for (bitmap, bits) in bits_of(self.layout, segment, page, change) {
-            *pages_left = pages_left
-                .checked_sub(u64::from(bits.count))
-                .ok_or(Unusable::Extents("a group changes more bits than there are pages"))?;
+            *pages_left =
+                pages_left.checked_sub(u64::from(bits.count)).ok_or(Unusable::Extents(TOO_MANY_BITS))?;
             each(&Change { header: header.take(), bitmap, bits })?;
         }
         if header.is_some() {
@@ -352,14 +354,14 @@ pub(super) mod tests {
         assert_eq!(refused(&[(beyond, begin(1, 1))], FEATURE_EXTENTS), Some(Unusable::Outside(beyond)));
         let without = "what becomes of extents, in a store without that feature";
         assert_eq!(refused(&[(0, begin(1, 1))], 0), Some(Unusable::Extents(without)));
-        // All pages, and one more.
+        // All pages given back and taken, and one more.
         let whole: Vec<_> = (0..u64::from(layout.segment_count()))
-            .map(|segment| (segment * u64::from(all), ExtentChange::End { pages: all }))
+            .map(|segment| segment * u64::from(all))
+            .flat_map(|page| [(page, ExtentChange::End { pages: all }), (page, begin(all, 1))])
             .collect();
         assert_eq!(refused(&whole, FEATURE_EXTENTS), None);
-        let too_many = "a group changes more bits than there are pages";
         let more = [&whole[..], &[(5, ExtentChange::End { pages: 1 })]].concat();
-        assert_eq!(refused(&more, FEATURE_EXTENTS), Some(Unusable::Extents(too_many)));
+        assert_eq!(refused(&more, FEATURE_EXTENTS), Some(Unusable::Extents(TOO_MANY_BITS)));
     }
 
     #[test]

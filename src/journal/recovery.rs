@@ -5,7 +5,8 @@
 //! 1. The superblock, unless both copies agree (then the older one was flushed before the newer was issued).
 //! 2. The groups but the last one were durable before the last one was issued. They are checkpointed.
 //! 3. The last one is written again, on fresh blocks behind the original and under the new epoch; the superblock that
-//!    opens the new epoch takes it over from the original. Nothing of it was in place before.
+//!    opens the new epoch takes it over from the original. Until then nothing of it goes in place. (Of a checkpoint that
+//!    was cut off some of it may be: the witness says then that it was durable.)
 //!
 //! A crash at any of these writes leaves either the old superblock with the old journal, or the next one.
 
@@ -33,8 +34,8 @@ use super::tree::ChecksumTree;
 use crate::device::Port;
 use crate::error::{Error, Result, Structure};
 use crate::format::{
-    ExtentsEncoder, ExtentsUpdate, FEATURE_EXTENTS, GroupHeader, Patch, Payload, PayloadEncoder, StoreState,
-    UpdateKind, content_checksum,
+    COUNTERS_END, ExtentsEncoder, ExtentsUpdate, FEATURE_EXTENTS, GroupHeader, Patch, Payload,
+    PayloadEncoder, StoreState, Superblock, UpdateKind, content_checksum,
 };
 
 /// What replay found and did.
@@ -60,6 +61,20 @@ pub struct ReplayReport {
     pub first_lsn: Option<u64>,
     /// LSN of the last transaction applied.
     pub last_lsn: Option<u64>,
+}
+
+/// Refuses a forged store of which nobody could tell after this opening that its counters are in order.
+fn check_counters(superblock: &Superblock, end: JournalEnd) -> Result<()> {
+    let next_lsn = superblock.next_lsn.max(end.last_lsn);
+    let Superblock { sequence, epoch, generation, .. } = *superblock;
+    if [next_lsn, end.position, sequence, epoch, generation]
+        .into_iter()
+        .all(|counter| counter < COUNTERS_END / 2)
+    {
+        return Ok(());
+    }
+    let offset = superblock.layout.superblock_offset(0);
+    Err(Error::corrupt(Structure::Superblock, offset, "counters near their end; it can be opened read-only"))
 }
 
 impl Journal {
@@ -106,6 +121,9 @@ impl Journal {
         let replayer =
             Replayer::new(&port, &layout, &mut tree, &overlay, &mut report, superblock.incompatible);
         let Replayed { end, blocks, last } = replay_journal(&superblock, replayer)?;
+        if replay == Replay::InPlace {
+            check_counters(&superblock, end)?;
+        }
         let journal = Self::assemble(port, options, &superblocks, end, tree, overlay);
         let snapshot = journal.replay_in_memory(&superblocks, blocks, last.as_ref(), &mut report)?;
         report.was_clean = superblock.state == StoreState::Clean && last.is_none() && end.torn.is_none();
@@ -206,6 +224,8 @@ impl Journal {
             replayer.apply(last.view())?;
             self.put_replayed(&mut writer, replayer.finish()?);
         }
+        // A checkpoint by age has these to write.
+        self.dirty_blocks.store(writer.changes.dirty_blocks(), Ordering::Relaxed);
         self.note_dirty_since();
         Ok(snapshot)
     }

@@ -73,7 +73,7 @@ impl Layout {
         SlotAddress { offset: base + (index * 2 + u64::from(slot)) * u64::from(self.block_bytes) }
     }
 
-    /// The block that holds frontier and free-list heads.
+    /// The block that holds the allocator's state: the frontier.
     #[must_use]
     pub fn state_leaf(&self) -> LeafAddress {
         LeafAddress(0)

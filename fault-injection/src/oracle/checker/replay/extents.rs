@@ -95,8 +95,11 @@ impl Replay<'_> {
             let (segment, page) = self.place(record, position)?;
             let (bits, value) = self.put_header(record, segment, page, position)?;
             changed += bits.len() as u64;
-            if changed > self.layout.usable.end {
-                return Err(Flaw::group(position, "it changes more bits than there are pages"));
+            if changed > 2 * self.layout.usable.end {
+                return Err(Flaw::group(
+                    position,
+                    "it changes more bits than twice as many as there are pages",
+                ));
             }
             let bitmap = self.layout.bitmap(segment);
             if !bits.is_empty() {
