@@ -16,13 +16,16 @@ use super::publish::{Ground, Intent};
 use super::reserve::Reserved;
 use super::transaction::Transaction;
 use crate::error::{Error, Result};
-use crate::format::{HeaderKind, LeafAddress};
+use crate::format::{HeaderKind, Layout, LeafAddress};
 use crate::journal::{Bases, BlockId, RingPermit, Ticket};
 use crate::space::{Place, Space};
 
 /// Metadata blocks that a transaction needs are read again when they are dropped from memory before it joins its group. So
 /// often they are not, in a row, and better an error than a loop without end.
 const MAX_ATTEMPTS: u32 = 1000;
+
+/// So many places have few blocks, and counting one of them twice costs nobody anything.
+const FEW_PLACES: usize = 4;
 
 /// A transaction that is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,22 +112,21 @@ impl Transaction {
         }
         let ranges: Vec<_> =
             plan.ranges.iter().map(|&(offset, len)| inner.block_range(offset, len)).collect();
-        let mut guard = None;
+        let mut gatherer = None;
         if !ranges.is_empty() {
-            guard = Some(inner.wait_in_line(inner.locks.share(ranges)).await);
-        }
-        if let Some(guard) = guard {
-            let ground = Ground { blocks: plan.blocks, bases: Bases::default(), drops: 0, guard };
+            let guard = inner.wait_in_line(inner.locks.share(ranges)).await;
+            let gathers = gatherer.insert(inner.shared.gather(plan.blocks.clone()));
+            let bases = self.read_bases(&plan.blocks).await?;
+            let ground = Ground { blocks: plan.blocks, bases, gathering: gathers.number, guard };
             self.intent.ground = Some(Box::new(ground));
         }
-        let mut keeping = None;
+        let (mut keeping, mut pins) = (None, Pins { inner: &inner, segments: FxHashSet::default() });
         for attempt in 0..MAX_ATTEMPTS {
-            // It may need more blocks than stay in memory of themselves.
+            // It may need more than stays in memory of itself.
             if attempt == 1 {
                 keeping = Some(journal.keep(self.touched_leaves()));
             }
-            self.read_bases().await?;
-            self.warm().await?;
+            self.warm((attempt > 0).then_some(&mut pins)).await?;
             // Those who wait for anything else hold no space of the ring meanwhile.
             let permit = inner.wait_in_line(journal.claim_space(plan.needed)).await?;
             // Many may have waited for space together, each of which has found the overlay with room for it before.
@@ -134,7 +136,7 @@ impl Transaction {
                 continue;
             }
             if let Some(joined) = inner.join(&mut self.intent, &self.written, permit)? {
-                drop(keeping);
+                drop((keeping, pins, gatherer));
                 return Ok(Some(joined));
             }
         }
@@ -185,6 +187,9 @@ impl Transaction {
             changes += more_changes;
             bytes += more_bytes;
         }
+        // Each block has to have its share, however little changes in it.
+        let blocks = self.inner.journal.block_claim_bytes() * self.changed_leaves();
+        let bytes = bytes.max(usize::try_from(blocks).unwrap_or(usize::MAX));
         if caller.is_empty() {
             return self.inner.journal.record_bound(changes, bytes, &[]);
         }
@@ -243,6 +248,20 @@ impl Transaction {
         }
     }
 
+    /// How many metadata blocks this transaction changes, at most: counted more than once where there are few.
+    fn changed_leaves(&self) -> u64 {
+        let layout = self.inner.layout();
+        let places = self.intent.allocated.len() + self.intent.freed.len() + self.intent.resized.len();
+        if places <= FEW_PLACES {
+            let mut named = 0;
+            for place in self.intent.places() {
+                Space::for_touched_leaves(layout, &place, |_| named += 1);
+            }
+            return named;
+        }
+        leaves_of(layout, self.intent.places()).len() as u64
+    }
+
     /// The metadata blocks that this transaction changes, and those that say what it writes to.
     fn touched_leaves(&self) -> FxHashSet<LeafAddress> {
         let layout = self.inner.layout();
@@ -254,18 +273,12 @@ impl Transaction {
             let run = |page| Place::Run { segment, page, pages: 1, kind: HeaderKind::Extent };
             Some([run(page), run(region)])
         });
-        let mut leaves = FxHashSet::default();
-        for place in self.intent.places().chain(written.flatten()) {
-            Space::for_touched_leaves(layout, &place, |leaf| {
-                leaves.insert(leaf);
-            });
-        }
-        leaves
+        leaves_of(layout, self.intent.places().chain(written.flatten()))
     }
 
     /// Has everything in memory that this transaction looks at or changes; and sees to it that the metadata blocks that
-    /// change are physically there.
-    async fn warm(&self) -> Result<()> {
+    /// change are physically there. With pins, segments stay that were loaded to look into.
+    async fn warm(&self, mut pins: Option<&mut Pins<'_>>) -> Result<()> {
         let overlay = self.inner.journal.overlay();
         let mut missing: SmallVec<[LeafAddress; 12]> = SmallVec::new();
         for place in self.intent.places() {
@@ -289,23 +302,27 @@ impl Transaction {
             self.inner.offload(load).await?;
         }
         for extent in &self.written {
-            self.inner.ask(|inner, core| inner.find_committed(core, extent)).await?;
+            let look = |inner: &Inner, core: &mut Core| {
+                let found = inner.find_committed(core, extent)?;
+                if let Some(pins) = &mut pins {
+                    pins.pin(core, found.release.place.segment());
+                }
+                Ok(())
+            };
+            self.inner.ask(look).await?;
         }
         Ok(())
     }
 
-    /// Reads the blocks of the caller that are not in the overlay: nobody changes those on the device while their ranges are
-    /// locked.
-    async fn read_bases(&mut self) -> Result<()> {
+    /// Reads the blocks of the caller that are not in the overlay: nobody but a checkpoint changes those on the device while their
+    /// ranges are locked, and what it has written there goes to who [gathers](Shared::gather) them.
+    async fn read_bases(&self, blocks: &[u64]) -> Result<Bases> {
         let inner = &self.inner;
         let overlay = inner.journal.overlay();
-        let Some(ground) = &mut self.intent.ground else { return Ok(()) };
-        ground.drops = overlay.caller_drops();
-        ground.bases.clear();
-        let mut unread = ground.blocks.clone();
+        let mut unread = blocks.to_vec();
         unread.retain(|block| !overlay.contains(BlockId::Caller(*block)));
         if unread.is_empty() {
-            return Ok(());
+            return Ok(Bases::default());
         }
         let block_bytes = u64::from(inner.layout().block_bytes());
         let read = move |inner: &Inner| {
@@ -319,8 +336,7 @@ impl Transaction {
             }
             Ok(read)
         };
-        ground.bases.extend(inner.offload(read).await?);
-        Ok(())
+        Ok(inner.offload(read).await?.into_iter().collect())
     }
 
     /// Numbers of the blocks of the device under these ranges, each once.
@@ -332,6 +348,41 @@ impl Transaction {
         blocks.dedup();
         blocks
     }
+}
+
+/// Segments that stay loaded until it is dropped.
+struct Pins<'a> {
+    inner: &'a Inner,
+    segments: FxHashSet<u32>,
+}
+
+impl Pins<'_> {
+    /// Pins a segment, unless it is not loaded: then nobody has to look into it.
+    fn pin(&mut self, core: &mut Core, segment: u32) {
+        if !self.segments.contains(&segment) && core.space.pin(segment) {
+            self.segments.insert(segment);
+        }
+    }
+}
+
+impl Drop for Pins<'_> {
+    fn drop(&mut self) {
+        if self.segments.is_empty() {
+            return;
+        }
+        let mut core = self.inner.core();
+        self.segments.iter().for_each(|segment| core.space.unpin(*segment));
+    }
+}
+
+fn leaves_of(layout: &Layout, places: impl Iterator<Item = Place>) -> FxHashSet<LeafAddress> {
+    let mut leaves = FxHashSet::default();
+    for place in places {
+        Space::for_touched_leaves(layout, &place, |leaf| {
+            leaves.insert(leaf);
+        });
+    }
+    leaves
 }
 
 impl Inner {
@@ -356,20 +407,22 @@ impl Inner {
             // An open transaction that has it may come later. One that has joined comes first.
             let offset = extent.offset;
             if core.claimed.contains(&offset)
-                && (core.in_flight.changes(offset) || queue.iter().any(|earlier| earlier.changes(offset)))
+                && (core.in_flight.changes(offset)
+                    || queue.joined.iter().any(|earlier| earlier.changes(offset)))
             {
                 return Err(Error::NotAllocated { offset, reason: "it was freed, or has another length" });
             }
         }
         let (layout, overlay) = (self.layout(), self.journal.overlay());
         let mut ready = true;
-        if let Some(ground) = &intent.ground {
-            // What has left the overlay since may have come and gone, and be another by now.
-            let known = |block: &u64| {
-                overlay.contains(BlockId::Caller(*block))
-                    || ground.bases.contains_key(block) && overlay.caller_drops() == ground.drops
-            };
-            ready = ground.blocks.iter().all(known);
+        if let Some(ground) = &mut intent.ground {
+            // What leaves the overlay from here on is handed over as to all who have joined.
+            ground.bases.extend(queue.take_settled(ground.gathering));
+            let known =
+                |block: &u64| overlay.contains(BlockId::Caller(*block)) || ground.bases.contains_key(block);
+            if !ground.blocks.iter().all(known) {
+                return Err(Error::Internal("a block of the caller is not in memory"));
+            }
         }
         for place in intent.places() {
             Space::for_touched_leaves(layout, &place, |leaf| ready &= overlay.is_ready(leaf));
@@ -378,7 +431,7 @@ impl Inner {
             return Ok(None);
         }
         let joined = self.journal.join(permit, intent.ground.is_some())?;
-        queue.push_back(std::mem::take(intent));
+        queue.joined.push_back(std::mem::take(intent));
         Ok(Some(joined))
     }
 }

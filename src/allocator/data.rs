@@ -127,14 +127,15 @@ impl Allocator {
                 let completed = inner.journal.data_written(len);
                 number.store(completed, Ordering::Release);
                 let mut core = inner.core();
+                // It may have another length by now.
                 if let Some(reserved) = core.reserved.get_mut(&extent.offset)
-                    && reserved.extent == extent
+                    && reserved.extent.generation == extent.generation
                 {
                     // Two writes may get here in the other order.
                     reserved.data_number = reserved.data_number.max(completed);
                 }
                 if let Some(resized) = core.resized.get_mut(&extent.offset)
-                    && resized.extent == extent
+                    && resized.extent.generation == extent.generation
                 {
                     resized.data_number = resized.data_number.max(completed);
                 }

@@ -188,18 +188,18 @@ impl Inner {
 
     /// Loads the head of a region.
     fn load_region(&self, number: u32, place: u32) -> Result<()> {
-        let (version, len) = {
+        let (loads, len) = {
             let core = self.core();
             let Some(segment) = core.space.segment(number) else { return Ok(()) };
             let Content::Slab(slab) = &segment.content else { return Ok(()) };
             let Some(region) = slab.region(place).filter(|region| !region.is_loaded()) else { return Ok(()) };
-            (segment.version, region.layout().head_bytes())
+            (segment.loads, region.layout().head_bytes())
         };
         let offset = self.layout().page_offset(number, place * self.layout().region_pages());
         let head = self.read_blocking(offset, usize::try_from(len).unwrap_or(0))?;
         let mut core = self.core();
         core.space
-            .load_region(number, version, place, head)
+            .load_region(number, loads, place, head)
             .map_err(|reason| Error::corrupt(Structure::Region, offset, reason))?;
         core.space.drop_cold(self.loaded_budget, number);
         Ok(())

@@ -8,7 +8,7 @@ use std::sync::{Arc, LockResult, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 use write_journal::TransactionWrite;
 
@@ -59,10 +59,10 @@ pub(super) struct Intent {
 pub(super) struct Ground {
     /// Those under what is staged, and under heads of regions.
     pub(super) blocks: Vec<u64>,
-    /// Those that were not in the overlay, as they are before.
+    /// Those that were not in the overlay, or have left it since, as they are before.
     pub(super) bases: Bases,
-    /// How often blocks had left the overlay when it was looked at.
-    pub(super) drops: u64,
+    /// Among those who [gather](Queue).
+    pub(super) gathering: u64,
     /// Held until the bytes are in the overlay: no direct write comes between a block's image and its record.
     pub(super) guard: RangeGuard,
 }
@@ -90,14 +90,51 @@ impl Intent {
     }
 }
 
+/// Transactions that have joined a group; and blocks of the caller that others gather who are about to.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    /// In the order in which they joined.
+    pub(super) joined: VecDeque<Intent>,
+    gathering: FxHashMap<u64, Gathering>,
+    last_gathering: u64,
+}
+
+/// Blocks that a transaction is going to change.
+#[derive(Debug)]
+struct Gathering {
+    blocks: Vec<u64>,
+    /// Those that have left the overlay since, as they are in place.
+    settled: Bases,
+}
+
+impl Queue {
+    /// What has left the overlay meanwhile of the blocks that are gathered. It is newer than what was read from the device.
+    pub(super) fn take_settled(&mut self, gathering: u64) -> Bases {
+        self.gathering.get_mut(&gathering).map(|own| std::mem::take(&mut own.settled)).unwrap_or_default()
+    }
+}
+
+/// Keeps what leaves the overlay for a transaction that gathers blocks, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Gatherer<'a> {
+    shared: &'a Shared,
+    pub(super) number: u64,
+}
+
+impl Drop for Gatherer<'_> {
+    fn drop(&mut self) {
+        self.shared.queue().gathering.remove(&self.number);
+    }
+}
+
 /// What transactions share in memory, and what those that have joined a group are going to do to it.
 #[derive(Debug)]
 pub(super) struct Shared {
     layout: Arc<Layout>,
     // Those who commit are not to wait for the cache lines of those who allocate.
     core: Turns<Core>,
-    /// In the order in which they joined. Its lock comes behind that of `core`.
-    queue: CachePadded<Mutex<VecDeque<Intent>>>,
+    /// Its lock comes behind that of `core`.
+    queue: CachePadded<Mutex<Queue>>,
     /// The lists of the last group that took effect, empty: for the next one. Only the one who writes groups takes them.
     lists: Mutex<Changes>,
 }
@@ -118,9 +155,18 @@ impl Shared {
         unpoisoned(self.core.lock_at_once(), port)
     }
 
-    pub(super) fn queue(&self) -> MutexGuard<'_, VecDeque<Intent>> {
+    pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
         // Nothing that can panic half way is done under this lock.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins to gather blocks of the caller: to be called before anybody looks for them.
+    pub(super) fn gather(&self, blocks: Vec<u64>) -> Gatherer<'_> {
+        let mut queue = self.queue();
+        queue.last_gathering += 1;
+        let number = queue.last_gathering;
+        queue.gathering.insert(number, Gathering { blocks, settled: Bases::default() });
+        Gatherer { shared: self, number }
     }
 
     fn lists(&self) -> MutexGuard<'_, Changes> {
@@ -164,14 +210,14 @@ impl Publisher for Shared {
 
     fn abandon(&self) {
         // They may hold locks of ranges, whose drop is not to happen under the queue's.
-        let abandoned = std::mem::take(&mut *self.queue());
+        let abandoned = std::mem::take(&mut self.queue().joined);
         drop(abandoned);
     }
 
     fn spare(&self, drop_others: &mut dyn FnMut(&FxHashSet<LeafAddress>)) {
         let queue = self.queue();
         let mut spared = FxHashSet::default();
-        for place in queue.iter().flat_map(Intent::places) {
+        for place in queue.joined.iter().flat_map(Intent::places) {
             Space::for_touched_leaves(&self.layout, &place, |leaf| {
                 spared.insert(leaf);
             });
@@ -181,11 +227,13 @@ impl Publisher for Shared {
 
     fn hand_over(&self, settle: &mut dyn FnMut() -> Vec<(u64, Arc<Vec<u8>>)>) {
         let mut queue = self.queue();
+        let Queue { joined, gathering, .. } = &mut *queue;
         let settled: Bases = settle().into_iter().collect();
-        for ground in queue.iter_mut().filter_map(|intent| intent.ground.as_mut()) {
-            let needed =
-                ground.blocks.iter().filter_map(|block| Some((*block, Arc::clone(settled.get(block)?))));
-            ground.bases.extend(needed);
+        let grounds = joined.iter_mut().filter_map(|intent| intent.ground.as_mut());
+        let joined = grounds.map(|ground| (&ground.blocks, &mut ground.bases));
+        let gathering = gathering.values_mut().map(|own| (&own.blocks, &mut own.settled));
+        for (blocks, bases) in joined.chain(gathering) {
+            bases.extend(blocks.iter().filter_map(|block| Some((*block, Arc::clone(settled.get(block)?)))));
         }
     }
 }
@@ -196,15 +244,16 @@ impl Shared {
         let mut core = self.core_at_once(port);
         let core = &mut *core;
         let mut queue = self.queue();
-        let count = most.min(TOGETHER).min(queue.len());
+        let joined = &mut queue.joined;
+        let count = most.min(TOGETHER).min(joined.len());
         if count == 0 {
             port.check_poison()?;
             return Err(Error::Internal("a transaction that joined a group is gone"));
         }
-        if count == queue.len() {
-            std::mem::swap(&mut changes.intents, &mut *queue);
+        if count == joined.len() {
+            std::mem::swap(&mut changes.intents, joined);
         } else {
-            changes.intents.extend(queue.drain(..count));
+            changes.intents.extend(joined.drain(..count));
         }
         drop(queue);
         core.in_flight.lsn = lsn;

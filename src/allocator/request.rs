@@ -28,6 +28,15 @@ impl AllocRequest {
         Ok(())
     }
 
+    /// There is no place for it now.
+    pub(super) fn no_run(&self) -> Error {
+        self.no_space(if self.at.is_some() {
+            "not all of it is free where it was asked for"
+        } else {
+            "no free run is long enough"
+        })
+    }
+
     pub(super) fn no_space(&self, reason: &'static str) -> Error {
         Error::NoSpace { requested: self.bytes, reason }
     }

@@ -86,26 +86,24 @@ impl Transaction {
         }
     }
 
-    /// Reserves the longest runs until they suffice.
-    pub(super) async fn reserve_pieces(
-        &mut self,
-        request: &AllocRequest,
-        extents: &mut Vec<Extent>,
-    ) -> Result<()> {
-        let page_bytes = u64::from(self.inner.layout().page_bytes());
+    /// Reserves the longest runs until they suffice; all of them, or nothing.
+    pub(super) async fn reserve_pieces(&mut self, request: &AllocRequest) -> Result<Vec<Extent>> {
+        let mut pieces = Pieces { transaction: self, extents: Vec::new() };
+        let page_bytes = u64::from(pieces.transaction.inner.layout().page_bytes());
         let mut left = request.bytes;
         while left > 0 {
-            if extents.len() >= request.max_extents as usize {
+            if pieces.extents.len() >= request.max_extents as usize {
                 return Err(request.no_space("free runs are too short for so few extents"));
             }
-            let longest = self
+            let longest = pieces
+                .transaction
                 .inner
                 .ask(|_, core| core.space.longest_run().map_err(|n| Fault::Missing(Missing::Segment(n))))
                 .await?;
             let pages = left.div_ceil(page_bytes).min(longest.into());
             let pages = u32::try_from(pages).unwrap_or(u32::MAX);
             if pages == 0 {
-                return Err(request.no_space("no free run is long enough"));
+                return Err(request.no_run());
             }
             let asked = left.min(u64::from(pages) * page_bytes);
             let wanted = Request {
@@ -115,12 +113,13 @@ impl Transaction {
                 group: request.group,
             };
             // Somebody else may have taken it: then the longest is another one.
-            if let Some(extent) = self.reserve(&wanted, Asked { owner: request.owner, bytes: asked }).await? {
-                extents.push(extent);
+            let asked_for = Asked { owner: request.owner, bytes: asked };
+            if let Some(extent) = pieces.transaction.reserve(&wanted, asked_for).await? {
+                pieces.extents.push(extent);
                 left -= asked;
             }
         }
-        Ok(())
+        Ok(std::mem::take(&mut pieces.extents))
     }
 
     /// Gives back what this transaction has reserved.
@@ -133,6 +132,20 @@ impl Transaction {
             }
             stays
         });
+    }
+}
+
+/// Extents that a transaction has reserved and that nobody was told of: given back when they are dropped.
+struct Pieces<'a> {
+    transaction: &'a mut Transaction,
+    extents: Vec<Extent>,
+}
+
+impl Drop for Pieces<'_> {
+    fn drop(&mut self) {
+        for extent in &self.extents {
+            self.transaction.unreserve(extent);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::publish::Own;
 use super::transaction::Transaction;
 use crate::error::{Error, Result};
 use crate::format::PageHeader;
-use crate::space::{Place, Resize};
+use crate::space::{Place, Release, Resize};
 
 /// What becomes of a resize at once.
 enum Outcome {
@@ -33,10 +33,7 @@ impl Transaction {
     /// [`Error::CannotResize`] when the space behind is not free, or the kind of extent does not allow it;
     /// [`Error::InvalidSize`] for no bytes; as [`free`](Self::free) for the handle.
     pub async fn resize(&mut self, extent: &Extent, bytes: u64) -> Result<Extent> {
-        self.inner.journal.check_alive()?;
-        if self.inner.journal.port().is_read_only() {
-            return Err(Error::ReadOnly);
-        }
+        self.check_writable()?;
         if bytes == 0 {
             return Err(Error::InvalidSize("an extent has at least one byte".to_owned()));
         }
@@ -236,19 +233,36 @@ impl Inner {
         Ok(Outcome::Staged(new, resize))
     }
 
-    /// Forgets a resize that was not committed; gives the handle from before.
-    pub(super) fn undo_resize(&self, resize: &Resize) -> Extent {
-        let layout = self.layout();
-        let offset = layout.page_offset(resize.segment, resize.page);
+    /// Forgets a resize that was not committed.
+    pub(super) fn undo_resize(&self, resize: &Resize) {
         let mut core = self.core();
+        let offset = self.take_back_length(&mut core, resize);
+        core.space.unpin(resize.segment);
+        core.claimed.remove(&offset);
+    }
+
+    /// Makes the free of an extent of a resize of it: the transaction has it claimed, and its segment stays loaded.
+    pub(super) fn free_resized(&self, resize: &Resize) -> (Extent, Release) {
+        let page_bytes = u64::from(self.layout().page_bytes());
+        let offset = self.take_back_length(&mut self.core(), resize);
+        let Resize { segment, page, old_pages: pages, header, .. } = *resize;
+        let len = u64::from(pages) * page_bytes;
+        let release = Release {
+            place: Place::Run { segment, page, pages, kind: header.kind },
+            generation: header.generation,
+            slack_bytes: header.slack_bytes(len, page_bytes),
+        };
+        (Extent { offset, len, generation: header.generation }, release)
+    }
+
+    /// Gives back what an extent was to grow by; returns where it begins.
+    fn take_back_length(&self, core: &mut Core, resize: &Resize) -> u64 {
+        let offset = self.layout().page_offset(resize.segment, resize.page);
         if resize.grows() {
             let (page, pages) = resize.difference();
             core.space.unreserve_growth(resize.segment, page, pages);
         }
-        core.space.unpin(resize.segment);
-        core.claimed.remove(&offset);
         core.resized.remove(&offset);
-        let len = u64::from(resize.old_pages) * u64::from(layout.page_bytes());
-        Extent { offset, len, generation: resize.header.generation }
+        offset
     }
 }

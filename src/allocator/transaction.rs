@@ -54,7 +54,7 @@ impl Transaction {
             return Ok(extent);
         }
         let extent = self.reserve_and_load(&wanted, asked).await?;
-        extent.ok_or_else(|| request.no_space("no free run is long enough"))
+        extent.ok_or_else(|| request.no_run())
     }
 
     /// Reserves space as [`alloc`](Self::alloc) does, in several extents if no run is long enough and the request
@@ -72,19 +72,12 @@ impl Transaction {
             return Ok(vec![extent]);
         }
         if request.max_extents == 1 {
-            return Err(request.no_space("no free run is long enough"));
+            return Err(request.no_run());
         }
-        let mut extents = Vec::new();
-        let result = self.reserve_pieces(&request, &mut extents).await;
-        if result.is_err() {
-            for extent in &extents {
-                self.unreserve(extent);
-            }
-        }
-        result.map(|()| extents)
+        self.reserve_pieces(&request).await
     }
 
-    fn check_writable(&self) -> Result<()> {
+    pub(super) fn check_writable(&self) -> Result<()> {
         self.inner.journal.check_alive()?;
         if self.inner.journal.port().is_read_only() { Err(Error::ReadOnly) } else { Ok(()) }
     }
@@ -108,22 +101,21 @@ impl Transaction {
     /// # Errors
     /// [`Error::NotAllocated`] for a second free or a stale handle, [`Error::InvalidExtent`] for one that never was.
     pub async fn free(&mut self, extent: &Extent) -> Result<()> {
-        self.inner.journal.check_alive()?;
-        let (own, mut resized) = (self.has_allocated(extent), false);
-        if own {
+        self.check_writable()?;
+        let mut staged_for = true;
+        if self.has_allocated(extent) {
             self.unreserve(extent);
+        } else if let Some(at) = self.intent.resized.iter().position(|(own, _)| own == extent) {
+            // Nothing is let go of in between: somebody else could have it then, with what was staged for it.
+            let (_, resize) = self.intent.resized.swap_remove(at);
+            self.intent.freed.push(self.inner.free_resized(&resize));
         } else {
-            let mut committed = *extent;
-            if let Some(at) = self.intent.resized.iter().position(|(own, _)| own == extent) {
-                resized = true;
-                let (_, resize) = self.intent.resized.swap_remove(at);
-                committed = self.inner.undo_resize(&resize);
-            }
-            let release = self.inner.ask(|inner, core| inner.claim(core, &committed)).await?;
-            self.intent.freed.push((committed, release));
+            let release = self.inner.ask(|inner, core| inner.claim(core, extent)).await?;
+            self.intent.freed.push((*extent, release));
+            staged_for = self.written.remove(extent);
         }
         // What was staged for it has nowhere to go.
-        if self.written.remove(extent) || own || resized {
+        if staged_for {
             self.intent.staged.retain(|write| !(extent.offset..extent.end()).contains(&write.offset));
         }
         Ok(())
@@ -135,10 +127,7 @@ impl Transaction {
     /// # Errors
     /// [`Error::InvalidExtent`], [`Error::NotAllocated`]; also when this transaction frees the extent.
     pub async fn write(&mut self, extent: &Extent, offset: u64, data: &[u8]) -> Result<()> {
-        self.inner.journal.check_alive()?;
-        if self.inner.journal.port().is_read_only() {
-            return Err(Error::ReadOnly);
-        }
+        self.check_writable()?;
         let len = data.len() as u64;
         self.check_own_access(extent, offset, len).await?;
         self.stage(extent, extent.offset + offset, data.to_vec())
@@ -150,17 +139,20 @@ impl Transaction {
     /// Make it with [`staging`](Self::staging), or with a private overlay of its own: bytes that write-journal
     /// publishes in a shared overlay are visible before they are committed.
     pub async fn adopt(&mut self, transaction: write_journal::Transaction) -> Result<()> {
-        self.inner.journal.check_alive()?;
-        if self.inner.journal.port().is_read_only() {
-            return Err(Error::ReadOnly);
-        }
+        self.check_writable()?;
         let mut accepted = Vec::new();
         for write in transaction.into_writes() {
             if write.data.is_empty() {
                 continue;
             }
             let (offset, len) = (write.offset, write.data.len() as u64);
-            let extent = self.inner.ask(|inner, core| inner.find_containing(core, offset, len)).await?;
+            let end = offset.saturating_add(len);
+            let holds = |extent: &&Extent| extent.offset <= offset && end <= extent.end();
+            let own = self.intent.resized.iter().map(|(extent, _)| extent).find(holds).copied();
+            let extent = match own {
+                Some(extent) => extent,
+                None => self.inner.ask(|inner, core| inner.find_containing(core, offset, len)).await?,
+            };
             self.check_own_view(&self.inner.core(), &extent)?;
             accepted.push((extent, write));
         }
@@ -235,6 +227,9 @@ impl Transaction {
         if core.claimed.contains(&extent.offset) && self.intent.freed.iter().any(|(freed, _)| freed == extent)
         {
             return not_allocated("this transaction frees it");
+        }
+        if self.intent.resized.iter().any(|(own, _)| own.offset == extent.offset && own != extent) {
+            return not_allocated("this transaction gave it another length");
         }
         if self.inner.find_reserved(core, extent).is_some() && !self.is_among_allocated(extent) {
             return not_allocated("another transaction has not committed it yet");

@@ -240,9 +240,6 @@ impl Inner {
             return Ok(ExtentInfo { extent: reserved.extent, owner: reserved.owner });
         }
         let found = self.find_at_offset(core, &Extent { offset, len: 0, generation: 0 })?;
-        if core.claimed.contains(&offset) {
-            return Err(not_allocated(offset, "an open transaction frees it"));
-        }
         Ok(ExtentInfo { extent: found.extent, owner: found.owner })
     }
 

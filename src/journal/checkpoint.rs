@@ -16,6 +16,11 @@ use crate::format::{Layout, LeafAddress, StoreState, Witness};
 /// gets whole blocks of the caller again.
 const WORTH_A_CHECKPOINT: u64 = 8;
 
+/// Claims that fill the ring are for so many times the blocks that make a checkpoint due, at most.
+pub(super) const CLAIMED_ROUNDS: usize = 12;
+/// Commits are held up when so many times the blocks that make a checkpoint due are dirty.
+pub(super) const FULL_ROUNDS: usize = 2;
+
 /// The dirty blocks at an instant at which everything in them is in durable groups.
 pub(super) struct Snapshot {
     pub(super) lsn: u64,
@@ -64,10 +69,18 @@ impl Journal {
         usize::try_from(bytes / u64::from(layout.block_bytes())).unwrap_or(usize::MAX / 4)
     }
 
+    /// What a transaction claims of the ring at least for each metadata block that it changes, in bytes. A change takes a few bytes
+    /// in the ring, and the block a whole one in memory, here and at replay.
+    #[must_use]
+    pub fn block_claim_bytes(&self) -> u64 {
+        let most = (CLAIMED_ROUNDS * Self::max_dirty_blocks(&self.layout)) as u64;
+        self.layout.ring_bytes().div_ceil(most.max(1))
+    }
+
     /// Whether commits have to wait until a checkpoint has made room in memory.
     #[must_use]
     pub fn is_overlay_full(&self) -> bool {
-        self.dirty_blocks.load(Ordering::Relaxed) > 2 * Self::max_dirty_blocks(&self.layout)
+        self.dirty_blocks.load(Ordering::Relaxed) > FULL_ROUNDS * Self::max_dirty_blocks(&self.layout)
     }
 
     /// Whether the ring is half full, the overlay is full, or somebody waits for space in the ring and a checkpoint would make

@@ -67,7 +67,6 @@ pub struct Overlay {
     blocks: DashMap<BlockId, OverlayBlock, FxBuildHasher>,
     ready: ReadyBlocks,
     caller_blocks: AtomicUsize,
-    caller_drops: AtomicU64,
 }
 
 /// Some of the metadata blocks that are ready to be changed, to be asked without a lock: each block has one slot, which
@@ -163,12 +162,6 @@ impl Overlay {
         self.caller_blocks.load(Ordering::Acquire)
     }
 
-    /// How many blocks of the caller have been here and are not any more.
-    #[must_use]
-    pub fn caller_drops(&self) -> u64 {
-        self.caller_drops.load(Ordering::Acquire)
-    }
-
     /// Numbers of the metadata blocks that are here, in order. Walks the whole map: for checkers.
     #[must_use]
     pub fn metadata_blocks(&self) -> Vec<u64> {
@@ -222,7 +215,6 @@ impl Overlay {
             }
             BlockId::Caller(_) => {
                 let (_, block) = self.blocks.remove_if(&id, |_, block| block.lsn <= lsn)?;
-                self.caller_drops.fetch_add(1, Ordering::Release);
                 self.caller_blocks.fetch_sub(1, Ordering::Release);
                 Some(block.content)
             }

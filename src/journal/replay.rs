@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 
 use super::batch::{Batch, GroupView};
+use super::checkpoint::{CLAIMED_ROUNDS, FULL_ROUNDS};
 use super::decoded::{Change, Decoder, ExtentsRead, Unusable};
 use super::engine::Journal;
 use super::overlay::{BlockId, Overlay};
@@ -23,10 +24,11 @@ use crate::format::{
     content_checksum, decode_payload,
 };
 
-/// Commits are held up at twice the blocks that make a checkpoint due; those that were let through before may add as much
-/// as the ring takes by what it is claimed for, some 300 bytes for a free, which is thirteen times what makes one due; and
-/// while a checkpoint runs, all of it may gather once more. A journal with more than this is forged.
+/// Commits are held up when there are some times the blocks that make a checkpoint due; those that were let through before may add
+/// as many as the ring takes by what is claimed for a block; and while a checkpoint runs, all of it may gather once more. A
+/// journal with more blocks than that is forged.
 const MAX_ROUNDS: usize = 32;
+const _: () = assert!(2 * (FULL_ROUNDS + CLAIMED_ROUNDS) <= MAX_ROUNDS);
 
 /// Batches that the reader may be ahead.
 const AHEAD: usize = 2;

@@ -121,18 +121,20 @@ impl Space {
         Ok(())
     }
 
-    /// Takes the head of a region, as read when the segment had `version`.
+    /// Takes the head of a region, as read when the segment had been loaded for the `loads`-th time. Others may have changed other
+    /// regions since, but nobody a region whose head is not here. If the segment was loaded once more, or somebody else has
+    /// loaded the region, nothing happens.
     ///
     /// # Errors
     /// What is wrong with it.
     pub fn load_region(
         &mut self,
         number: u32,
-        version: u32,
+        loads: u32,
         region: u32,
         head: Vec<u8>,
     ) -> Result<(), &'static str> {
-        let Some(segment) = self.segment_mut(number).filter(|segment| segment.version == version) else {
+        let Some(segment) = self.segment_mut(number).filter(|segment| segment.loads == loads) else {
             return Ok(());
         };
         if let Content::Slab(slab) = &mut segment.content
@@ -148,6 +150,7 @@ impl Space {
     pub(super) fn set_content(&mut self, number: u32, content: Content) {
         if let Some(segment) = self.segment_mut(number) {
             segment.content = content;
+            segment.loads = segment.loads.wrapping_add(1);
             segment.known_longest = None;
             segment.known_open = None;
             segment.known_run = None;

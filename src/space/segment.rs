@@ -48,6 +48,8 @@ pub struct Segment {
     pub in_flight: u32,
     /// Grows with each change of what is committed, so that a map that was read before is not taken for the present one.
     pub version: u32,
+    /// Grows whenever the content comes into memory. In between a region that is not loaded stays as it is.
+    pub loads: u32,
     /// When it was last used, in an order of its own.
     pub last_used: u64,
     /// Pages of the longest run that can be had (`buddy`: of the largest aligned one), from when the map was dropped.

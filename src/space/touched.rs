@@ -17,7 +17,7 @@ const _: () = assert!(
 impl Space {
     /// Metadata changes and bytes that allocating or freeing this, or changing its length, can cause, at most: checksums of
     /// bitmap blocks, what becomes of extents, records, and the allocator state. There is room for bits and headers, too, which follow
-    /// from that: the limit of replay goes by what is claimed for a block.
+    /// from that.
     #[must_use]
     pub fn change_bound(layout: &Layout, place: &Place) -> (usize, usize) {
         let pages = match *place {
