@@ -20,7 +20,7 @@ use std::time::Duration;
 use freehold::device::{Device, DeviceGeometry, ManualClock, MemoryDevice, Port, Purpose};
 use freehold::format::{
     BlockUpdate, ExtentChange, ExtentRecord, ExtentsEncoder, GROUP_HEADER_BYTES, Patch, Payload,
-    PayloadEncoder, StoreId, decode_payload,
+    PayloadEncoder, StoreId, UpdateKind, decode_payload,
 };
 use freehold::journal::{ScannedGroup, SuperblockPair, scan_journal};
 use freehold::{AllocRequest, Allocator, Error, FormatOptions, OpenOptions, ReplayReport};
@@ -197,12 +197,21 @@ fn of_bits_without_a_checksum(group: &mut ScannedGroup) {
 
 /// Bits of the same segment change again and again.
 fn of_more_bits_than_pages(group: &mut ScannedGroup, pages: u32) {
-    let often = |records: &mut Vec<ExtentRecord>| {
-        let first = records[0].page / u64::from(pages) * u64::from(pages);
-        let end = ExtentRecord { page: first, change: ExtentChange::End { pages } };
-        records.extend(std::iter::repeat_n(end, 2 * LEN / 4096 / pages as usize));
-    };
-    rewritten(group, often, |_| true);
+    let padded = group.bytes.len();
+    // They take the place of what the caller wrote, and as much of it as that did.
+    for count in (2 * LEN / 4096 / pages as usize..).step_by(50) {
+        let often = |records: &mut Vec<ExtentRecord>| {
+            let first = records[0].page / u64::from(pages) * u64::from(pages);
+            let end = ExtentRecord { page: first, change: ExtentChange::End { pages } };
+            records.extend(std::iter::repeat_n(end, count));
+        };
+        let mut forged = group.clone();
+        rewritten(&mut forged, often, |update| update.kind == UpdateKind::Metadata);
+        if forged.header.length as usize > padded - 512 {
+            *group = forged;
+            return;
+        }
+    }
 }
 
 /// Page headers are not what their digest says.
