@@ -134,6 +134,9 @@ pub enum Error {
     NotFreehold {
         /// What was found instead.
         reason: String,
+        /// Where something of a store begins whose superblocks are gone. Formatting over a store leaves that, too, when it is cut
+        /// off.
+        trace: Option<u64>,
     },
 
     /// The store was written by a format version that this build does not know.

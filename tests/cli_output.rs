@@ -12,7 +12,7 @@ mod cli;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use cli::{Place, code, complains, json, program, run, stderr, stdout};
 use serde_json::Value;
@@ -156,17 +156,41 @@ fn answers_come_at_once_and_an_interrupt_is_130() {
 fn a_closed_pipe_is_no_error() {
     let place = Place::new();
     let path = place.store("store");
-    for args in
-        [&["list", &path, "--json"][..], &["info", &path], &["map", &path], &["exec", &path, "-c", "list"]]
-    {
-        let mut child = program();
-        child.args(args).stdin(Stdio::null()).stderr(Stdio::piped());
-        let (reader, writer) = std::io::pipe().unwrap();
-        drop(reader);
-        let output = child.stdout(writer).spawn().unwrap().wait_with_output().unwrap();
+    for args in [&["list", &path, "--json"][..], &["info", &path], &["map", &path]] {
+        let output = to_nobody(args);
         assert_eq!((code(&output), stderr(&output).as_str()), (0, ""), "{args:?}");
     }
     assert_eq!(code(&run(&["info", &path])), 0);
+}
+
+#[test]
+fn a_script_whose_answers_nobody_reads_ends_with_an_error() {
+    let place = Place::new();
+    let path = place.store("store");
+    let output = to_nobody(&["exec", &path, "-c", "alloc x 4096", "-c", "alloc y 4096", "-c", "exit"]);
+    assert_eq!(code(&output), 1, "{output:?}");
+    complains(&output, "exec");
+    assert!(stderr(&output).contains("standard output was closed after 1 command;"), "{output:?}");
+    // What was done stays, the rest was not begun, and the store is in order.
+    assert_eq!(stdout(&run(&["list", &path, "--json"])).lines().count(), 3);
+    assert_eq!(code(&run(&["info", &path])), 0);
+    assert_eq!(code(&to_nobody(&["exec", &path, "-c", "exit"])), 1);
+    // The same as for any answer that cannot be written.
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = program().args(["exec", &path, "-c", "alloc z 4096"]).stdout(full).output().unwrap();
+    assert_eq!(code(&output), 1, "{output:?}");
+    complains(&output, "exec");
+    assert_eq!(code(&run(&["info", &path])), 0);
+    assert!(stdout(&run(&["exec", "--help"])).contains("standard output is closed"));
+}
+
+/// Runs the program with a standard output that nobody reads.
+fn to_nobody(args: &[&str]) -> Output {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut child = program();
+    child.args(args).stdin(Stdio::null()).stderr(Stdio::piped());
+    child.stdout(writer).spawn().unwrap().wait_with_output().unwrap()
 }
 
 #[test]

@@ -158,3 +158,12 @@ fn the_reasons_are_told_beside_the_plan() {
     assert!(told.contains("contiguous, rows 0 to 10: B[0,10)"), "{told}");
     assert!(told.contains("not A: no area holds a leg of 10, the longest gives 5"), "{told}");
 }
+
+#[test]
+fn help_says_what_may_be_left_out() {
+    let help = stdout(&run(&["place", "--help"]));
+    assert!(help.contains("all but 'sources', their names, 'request', 'units' and 'policy' may be left out"));
+    // A source without 'free' has none, and is no mistake.
+    let input = r#"{"sources": [{"name": "A"}], "request": {"units": 1, "policy": "normal"}}"#;
+    refused(input, "insufficient_total");
+}

@@ -79,6 +79,11 @@ fn a_torn_tail_is_dropped_and_damage_in_the_middle_is_refused() {
     fs::write(&path, &torn).unwrap();
     let report = json(&run(&["check", &path, "--json"]));
     assert_eq!((&report["ok"], &report["torn_tail"]), (&true.into(), &true.into()), "{report}");
+    // Damage to a group that was acknowledged looks like this too: nobody can know, and nobody says.
+    for args in [&["check", &path][..], &["replay", &path, "--dry-run"]] {
+        let text = stdout(&run(args));
+        assert!(text.contains("pieces of groups that nothing says were durable"), "{args:?}: {text}");
+    }
     let last = lines(&run(&["journal", &path, "--json"])).pop().unwrap();
     assert_eq!((&last["state"], &last["offset"]), (&"torn".into(), &groups[2]["offset"]));
     let output = run(&["replay", &path, "--json"]);
@@ -95,10 +100,51 @@ fn a_torn_tail_is_dropped_and_damage_in_the_middle_is_refused() {
         let error = json(&output)["errors"][0].clone();
         assert_eq!((&error["kind"], &error["offset"]), (&"journal".into(), &groups[1]["offset"]), "{args:?}");
     }
+    // What only the journal says is unknown, and so is what it changes.
+    let info = json(&run(&["info", &path, "--json"]));
+    let check = json(&run(&["check", &path, "--json"]));
+    for key in ["state", "journal_transactions", "torn_tail", "allocated_bytes", "free_bytes", "extents"] {
+        assert_eq!((&info[key], &check[key]), (&Value::Null, &Value::Null), "{key}");
+    }
+    assert_eq!((&info["roles"], &info["last_lsn"]), (&Value::Null, &Value::Null));
+    assert_eq!(info["page_bytes"], 4096);
+    let text = stdout(&run(&["info", &path]));
+    for line in ["state      unknown, the journal is refused", "allocated  unknown", "extents    unknown"] {
+        assert!(text.contains(line), "{text}");
+    }
+    let text = stdout(&run(&["check", &path]));
+    assert!(text.contains("corrupt, state unknown: use of space unknown"), "{text}");
+
     let output = run(&["journal", &path, "--json"]);
     assert_eq!(code(&output), 3);
     let states: Vec<Value> = lines(&output).into_iter().map(|group| group["state"].clone()).collect();
     assert_eq!(states, ["valid", "damaged"]);
     assert_eq!(code(&run(&["exec", &path, "-c", "stat"])), 3);
     assert!(fs::read(&path).unwrap() == rotten);
+}
+
+#[test]
+fn replay_renews_a_bad_superblock_copy_of_a_clean_store() {
+    let place = Place::new();
+    let path = place.store("store");
+    for copy in [0, 8192_usize] {
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[copy + 100] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        let dry = run(&["replay", &path, "--dry-run"]);
+        assert_eq!(code(&dry), 0);
+        assert!(
+            stdout(&dry).contains(&format!("would renew the superblock copy at offset {copy},")),
+            "{dry:?}"
+        );
+        assert!(fs::read(&path).unwrap() == bytes);
+
+        let output = run(&["replay", &path, "--json"]);
+        assert_eq!((code(&output), &json(&output)["renewed_superblock"]), (0, &copy.into()), "{output:?}");
+        let report = json(&run(&["check", &path, "--json"]));
+        assert_eq!((&report["ok"], &report["state"]), (&true.into(), &"clean".into()));
+        assert_eq!(report["warnings"].as_array().unwrap().len(), 0, "{report}");
+        let again = run(&["replay", &path]);
+        assert_eq!(stdout(&again), "nothing to do: the store was closed in order\n");
+    }
 }

@@ -13,9 +13,10 @@ mod cli;
 use std::fs;
 use std::path::Path;
 
-use cli::{Place, code, complains, json, run, stderr, stdout};
+use cli::{Place, code, complains, json, run, script, stderr, stdout};
 use freehold::device::FileDeviceOptions;
 use freehold::format::Superblock;
+use serde_json::Value;
 
 /// Every way to look at or open the store at `path`.
 fn commands(path: &str) -> Vec<Vec<&str>> {
@@ -156,6 +157,56 @@ fn damaged_superblocks() {
 }
 
 #[test]
+fn a_store_without_superblocks_is_damaged_and_not_to_be_formatted() {
+    let place = Place::new();
+    for block_size in ["4KiB", "16KiB", "64KiB"] {
+        let path = place.text(block_size);
+        let sizes = ["--size", "4MiB", "--page-size", "64KiB", "--block-size", block_size];
+        assert_eq!(code(&run(&[&["format", &path][..], &sizes].concat())), 0, "{block_size}");
+        assert_ne!(code(&script(&path, "alloc a 4096\ncrash\n")), 0);
+        let bytes = fs::read(&path).unwrap();
+        let block = Superblock::decode(&bytes, 0).map_or_else(
+            |_| Superblock::claimed_block_bytes(&bytes).unwrap() as usize,
+            |superblock| superblock.layout.block_bytes() as usize,
+        );
+        let mut bad = bytes;
+        for copy in [0, 2 * block] {
+            assert_eq!(&bad[copy..copy + 8], b"FREEHOLD");
+            bad[copy..copy + block].fill(0);
+        }
+        let path = place.file("bad", &bad);
+        refused_by_all(&path, 3);
+        for command in ["info", "check", "list"] {
+            let text = stderr(&run(&[command, &path]));
+            assert!(text.contains("something of a store at offset"), "{text}");
+            assert!(text.contains("restore the store from a copy, and do not format"), "{text}");
+        }
+        let report = json(&run(&["check", &path, "--json"]));
+        assert_eq!((&report["state"], &report["extents"]), (&Value::Null, &Value::Null), "{report}");
+        format_refused(&[], &path, 1);
+        // Without a trace in front, it is nobody's.
+        bad[..4 * block].fill(0);
+        bad[4 * block..4 * block + 8].fill(0);
+        refused_by_all(&place.file("gone", &bad), 1);
+    }
+}
+
+#[test]
+fn format_sees_a_store_behind_an_overwritten_front() {
+    let place = Place::new();
+    let path = place.text("store");
+    assert_eq!(code(&run(&["format", &path, "--size", "64MiB"])), 0);
+    let filled = script(&path, "alloc a 1MiB\nwrite a precious\n");
+    assert_eq!(code(&filled), 0, "{filled:?}");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[..1 << 20].fill(0);
+    let path = place.file("headless", &bytes);
+    format_refused(&[], &path, 1);
+    assert!(stderr(&run(&["format", &path])).contains("data at offset"));
+    assert_eq!(code(&run(&["format", &path, "--force"])), 0);
+}
+
+#[test]
 fn damaged_metadata_is_found_and_the_check_goes_on() {
     let place = Place::new();
     let path = place.store("store");
@@ -176,6 +227,7 @@ fn damaged_metadata_is_found_and_the_check_goes_on() {
     assert_eq!(code(&output), 3);
     complains(&output, "check");
     let report = json(&output);
+    assert_eq!((&report["state"], &report["extents"]), (&"clean".into(), &Value::Null), "{report}");
     let kinds: Vec<&str> =
         report["errors"].as_array().unwrap().iter().map(|error| error["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["bitmap", "page_header"], "{report}");
@@ -244,6 +296,13 @@ fn format_refuses_sizes_that_cannot_work_and_leaves_no_file() {
         &["--size", "1MiB", "--journal-size", "7EiB"],
         &["--size", "1MiB", "--segment-size", "100000"],
         &["--size", "1MiB", "--segment-size", "4KiB"],
+        &["--size", "1MiB", "--block-size", "3"],
+        &["--size", "1MiB", "--block-size", "0"],
+        &["--size", "1MiB", "--block-size", "256"],
+        &["--size", "1MiB", "--block-size", "12KiB"],
+        &["--size", "64MiB", "--block-size", "128KiB"],
+        &["--size", "64MiB", "--block-size", "1GiB"],
+        &["--size", "1MiB", "--block-size", "64KiB", "--page-size", "4KiB"],
         &["--size", "0"],
         &["--size", "100KiB"],
     ] {
@@ -251,10 +310,15 @@ fn format_refuses_sizes_that_cannot_work_and_leaves_no_file() {
     }
     format_refused(&[], &path, 1);
     assert!(stderr(&run(&["format", &path])).contains("--size"));
+    let existing = place.file("existing", &vec![0; 1 << 20]);
+    format_refused(&["--block-size", "3"], &existing, 2);
+    let output = run(&["format", &existing, "--block-size", "256"]);
+    assert!(code(&output) == 2 && stderr(&output).contains("--block-size 256 B"), "{output:?}");
     // More than a file system holds.
     let output = run(&["format", &path, "--size", "7EiB"]);
     assert!([1, 2].contains(&code(&output)), "{output:?}");
     complains(&output, "7EiB");
+    assert!(!stderr(&output).contains("permissions"), "{output:?}");
     assert!(!place.path("new").exists());
     format_refused(&["--size", "1MiB"], &place.text("no/such/directory"), 1);
 }

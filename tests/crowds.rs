@@ -244,7 +244,7 @@ fn a_checkpoint_that_was_asked_for_during_one_is_not_made() {
     while journal().ring_used_bytes < RING_BYTES / 2 - (16 << 10) {
         crowd.wait_for(vec![crowd.allocate()]);
     }
-    crowd.device.flush_micros.store(5_000, Ordering::Relaxed);
+    crowd.device.flush_micros.store(20_000, Ordering::Relaxed);
     while journal().ring_used_bytes <= RING_BYTES / 2 {
         crowd.wait_for(vec![crowd.allocate()]);
     }

@@ -118,7 +118,7 @@ pub(crate) fn say(line: &str) -> Result<()> {
 }
 
 /// The regular files below a directory, in order of name, and the sum of their lengths. What cannot be a name is
-/// skipped with a message.
+/// skipped with a message; what is no UTF-8 is an error.
 pub(crate) fn find_files(dir: &str) -> Result<(Vec<Source>, u64)> {
     let failed = |path: &Path| {
         let path = path.display().to_string();
@@ -134,7 +134,12 @@ pub(crate) fn find_files(dir: &str) -> Result<(Vec<Source>, u64)> {
             if facts.is_dir() {
                 dirs.push(path);
             } else if facts.is_file() {
-                let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+                let name = path.strip_prefix(root).unwrap_or(&path);
+                // Two names must not become one.
+                let Some(name) = name.to_str().map(str::to_owned) else {
+                    let name = name.display().to_string();
+                    return Err(Error::Name { name, reason: "it is not UTF-8; rename the file" });
+                };
                 match check_name(&name) {
                     Ok(()) => {
                         bytes += facts.len();
@@ -182,4 +187,22 @@ async fn put_all(store: &BlobStore, sources: Vec<Source>) -> Result<()> {
         worker.await.map_err(|_| Error::Interrupted)??;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    #[test]
+    fn names_that_are_no_utf8_are_refused_and_not_made_one() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("plain"), "text").unwrap();
+        let dir_name = dir.path().to_str().unwrap();
+        assert_eq!(find_files(dir_name).unwrap().0.len(), 1);
+        std::fs::write(dir.path().join(OsStr::from_bytes(b"a\xff")), "text").unwrap();
+        assert!(matches!(find_files(dir_name), Err(Error::Name { .. })));
+    }
 }

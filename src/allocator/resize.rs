@@ -23,8 +23,8 @@ enum Outcome {
 
 impl Transaction {
     /// Gives an extent another length, at least `bytes` bytes, where it is: a new handle for it, which is valid when the
-    /// transaction commits, and within the transaction. The old handle is not any more, when the transaction has
-    /// committed. What is cut off is handed out again when that is durable.
+    /// transaction commits, and within the transaction. The old handle is not any more: within the transaction at once, for
+    /// others when it has committed. What is cut off is handed out again when that is durable.
     ///
     /// Runs of pages can grow into free pages right behind them, and shrink to at least a page. A power-of-two extent,
     /// an item and a span keep their length; giving them a length that rounds to the one they have is no error.

@@ -43,6 +43,12 @@ impl Witness {
         block
     }
 
+    /// Whether a block says that it is a witness, of whatever store.
+    #[must_use]
+    pub fn is_claimed(block: &[u8]) -> bool {
+        block.starts_with(&MAGIC.to_le_bytes())
+    }
+
     /// Decodes a block found at `address`; `None` for anything but a witness of this store at this place.
     #[must_use]
     pub fn decode(store: &StoreId, address: u64, block: &[u8]) -> Option<Self> {

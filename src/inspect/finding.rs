@@ -16,7 +16,8 @@ pub enum FindingKind {
     Witness,
     /// The journal is refused.
     Journal,
-    /// Pieces of a group that was never acknowledged end the journal.
+    /// Pieces of groups that nothing says were durable end the journal: what a power loss leaves, and what damage to the
+    /// last groups looks like, too.
     TornTail,
     /// The device is shorter than the store.
     Truncated,
@@ -128,6 +129,9 @@ impl Finding {
             Error::Corrupt { structure, offset, reason } => {
                 Some(Self::new((*structure).into(), *offset, reason.clone()))
             }
+            Error::NotFreehold { reason, trace: Some(_) } => {
+                Some(Self::new(FindingKind::Superblock, 0, reason.clone()))
+            }
             Error::Truncated { found, .. } => {
                 Some(Self::new(FindingKind::Truncated, *found, error.to_string()))
             }
@@ -163,6 +167,11 @@ impl Findings {
             self.add(finding.kind, finding.offset, finding.message);
         }
         Ok(())
+    }
+
+    /// Whether damaged bytes were run into: what they held is not in any count.
+    pub(super) fn any_damage(&self) -> bool {
+        !self.damaged.is_empty()
     }
 
     /// The findings, and how many more there were.

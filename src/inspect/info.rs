@@ -118,6 +118,12 @@ pub struct InfoReport {
     pub errors: Vec<Finding>,
     /// What is worth knowing and does no harm.
     pub warnings: Vec<Finding>,
+    /// The journal is refused: state, transactions and LSN above are not those of the store.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub journal_unread: bool,
+    /// Some metadata, or the journal over it, could not be read: the figures of space above are not those of the store.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub space_unread: bool,
 }
 
 /// Reads what a store is, from superblock, journal and segment table.
@@ -165,6 +171,7 @@ pub fn info(device: Arc<dyn Device>) -> Result<InfoReport> {
     if let Some(message) = misfit(&layout, geometry) {
         source.warnings.push(Finding::new(FindingKind::Geometry, layout.superblock_offset(0), message));
     }
+    let space_unread = findings.any_damage();
     let (errors, _) = findings.into_parts();
     let superblock = &source.superblock;
     Ok(InfoReport {
@@ -194,6 +201,8 @@ pub fn info(device: Arc<dyn Device>) -> Result<InfoReport> {
         torn_tail: source.replay.torn_tail,
         errors,
         warnings: source.warnings,
+        journal_unread: source.refused.is_some(),
+        space_unread,
     })
 }
 

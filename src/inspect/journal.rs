@@ -16,7 +16,7 @@ use crate::journal::{Ring, scan_journal};
 pub enum GroupState {
     /// Apply it.
     Valid,
-    /// Drop it: pieces of a group that was never acknowledged.
+    /// Drop it: pieces of groups that nothing says were durable, as a power loss leaves them, or damage to the last groups.
     Torn,
     /// Refuse the journal: the group was durable, and is not readable.
     Damaged,

@@ -89,7 +89,7 @@ impl Source {
         let mut source =
             Self { superblock, layout, replay, refused, warnings, port, journal, tree, table: None };
         if let Some(offset) = source.replay.torn_offset {
-            let message = "pieces of a group that was never acknowledged; replay drops them";
+            let message = "pieces of groups that nothing says were durable; replay drops them";
             source.warnings.push(Finding::new(FindingKind::TornTail, offset, message));
         }
         Ok(source)

@@ -53,7 +53,7 @@ pub struct ReplayReport {
     pub writes: u64,
     /// Bytes of the groups, without padding.
     pub bytes: u64,
-    /// Pieces of a group that was never acknowledged were dropped from the end.
+    /// Pieces of groups that nothing says were durable were dropped from the end.
     pub torn_tail: bool,
     /// Where the pieces are, in bytes from the start of the device.
     pub torn_offset: Option<u64>,

@@ -21,7 +21,7 @@ pub struct ScannedGroup {
     pub offset: u64,
 }
 
-/// The journal ends in pieces of a group that was never acknowledged, as far as can be known.
+/// The journal ends in pieces of groups that nothing says were durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TornTail {
     /// Journal position of the pieces.

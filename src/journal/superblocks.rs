@@ -3,8 +3,8 @@
 use crate::device::{Port, Purpose};
 use crate::error::{Error, IoOperation, Result, Structure};
 use crate::format::{
-    FORMAT_VERSION, Layout, MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, SUPERBLOCK_COPIES, Superblock, SuperblockError,
-    is_zero,
+    FORMAT_VERSION, GroupHeader, HEAD_BLOCKS, Layout, MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, SUPERBLOCK_COPIES,
+    Superblock, SuperblockError, WITNESS_COPIES, Witness, is_zero,
 };
 
 /// What was found at the place of one copy.
@@ -66,25 +66,55 @@ pub fn inspect_superblocks(port: &Port) -> Result<[SuperblockCopy; SUPERBLOCK_CO
     Ok([first, second])
 }
 
+/// Where a witness or the first group of a ring begins, for any size of blocks. Whose it is cannot be told.
+fn find_trace(port: &Port) -> Result<Option<u64>> {
+    let mut block = u64::from(MIN_BLOCK_BYTES);
+    while block <= u64::from(MAX_BLOCK_BYTES) {
+        let witnesses = (0..WITNESS_COPIES as u64).map(|copy| (2 * copy + 1) * block);
+        for offset in witnesses.chain([HEAD_BLOCKS * block]) {
+            if offset + u64::from(MIN_BLOCK_BYTES) > port.geometry().len_bytes {
+                continue;
+            }
+            let front = port.read_vec(offset, MIN_BLOCK_BYTES as usize)?;
+            if Witness::is_claimed(&front) || GroupHeader::claimed_position(&front).is_some() {
+                return Ok(Some(offset));
+            }
+        }
+        block *= 2;
+    }
+    Ok(None)
+}
+
 impl SuperblockPair {
     /// Reads both copies and chooses.
     ///
     /// # Errors
-    /// [`Error::NotFreehold`] without any trace of a superblock, [`Error::Corrupt`] when there are only damaged ones,
-    /// and the refusals of newer versions and unknown features.
+    /// [`Error::NotFreehold`] without any trace of a superblock; [`Error::Corrupt`] when there are only damaged ones, and the
+    /// refusals of newer versions and unknown features.
     pub fn read(port: &Port) -> Result<Self> {
         let len = port.geometry().len_bytes;
         if len < u64::from(MIN_BLOCK_BYTES) {
             let reason =
                 if len == 0 { "the file is empty".to_owned() } else { format!("{len} bytes are too few") };
-            return Err(Error::NotFreehold { reason });
+            return Err(Error::NotFreehold { reason, trace: None });
         }
         let copies = match inspect_superblocks(port) {
             Err(Error::Io { operation: IoOperation::Read, .. }) if len < 2 * u64::from(MIN_BLOCK_BYTES) => {
-                return Err(Error::NotFreehold { reason: format!("{len} bytes are too few") });
+                return Err(Error::NotFreehold { reason: format!("{len} bytes are too few"), trace: None });
             }
             other => other?,
         };
+        let nowhere = |copy: &SuperblockCopy| {
+            matches!(copy.content, Err(SuperblockError::NoMagic | SuperblockError::Blank))
+        };
+        if copies.iter().all(nowhere)
+            && let Some(offset) = find_trace(port)?
+        {
+            let reason = format!(
+                "there is no superblock, but something of a store at offset {offset}: both copies were overwritten, or formatting over it was cut off"
+            );
+            return Err(Error::NotFreehold { reason, trace: Some(offset) });
+        }
         Self::choose(&copies)
     }
 
@@ -124,7 +154,7 @@ impl SuperblockPair {
         match (a, b) {
             // Formatting clears both places, then writes one copy, then the other.
             (Blank, Damaged { .. }) | (Damaged { .. }, Blank) => {
-                Error::NotFreehold { reason: "it was never formatted to the end".to_owned() }
+                Error::NotFreehold { reason: "it was never formatted to the end".to_owned(), trace: None }
             }
             // A newer format may have another checksum rule; damage would hardly hit both copies alike.
             (Damaged { version: va, .. }, Damaged { version: vb, .. })
@@ -142,7 +172,7 @@ impl SuperblockPair {
                 copies[1].offset,
                 format!("{reason}, and no other copy is usable"),
             ),
-            _ => Error::NotFreehold { reason: "there is no superblock".to_owned() },
+            _ => Error::NotFreehold { reason: "there is no superblock".to_owned(), trace: None },
         }
     }
 

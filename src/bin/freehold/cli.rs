@@ -32,7 +32,8 @@ enum Command {
     Info(Target),
     /// Recount everything from raw bytes and report every inconsistency. Never writes.
     Check(Target),
-    /// Put a store in order after a power loss, and say what was found, applied and dropped.
+    /// Put a store in order after a power loss, and say what was found, applied and dropped. Renews a superblock copy that
+    /// is not readable.
     Replay(crate::replay::ReplayArgs),
     /// List the groups in the journal.
     Journal(Target),
@@ -55,7 +56,7 @@ enum Command {
 pub(crate) struct Target {
     /// The file or block device.
     pub(crate) device: PathBuf,
-    /// Print JSON, with sizes in bytes.
+    /// Print JSON, with sizes in bytes; a figure that could not be read is null.
     #[arg(long)]
     pub(crate) json: bool,
 }

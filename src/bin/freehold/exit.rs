@@ -1,11 +1,15 @@
 //! Exit codes, and the failures that lead to them.
 
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
 use freehold::Error;
-use freehold::error::IoOperation;
+use freehold::error::{IoOperation, Structure};
 use freehold::inspect::Finding;
+
+/// What to do without a usable superblock: nothing else says where anything is.
+pub(crate) const NO_SUPERBLOCK: &str = "restore the store from a copy, and do not format what is left of it";
 
 /// How the program ends. The numbers are a promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,14 +58,26 @@ impl Failure {
     /// The failure that an error of the library means for the store at `path`.
     pub(crate) fn store(path: &Path, error: &Error) -> Self {
         let path = path.display();
-        let exit = if error.is_corruption() { Exit::Corrupt } else { Exit::Failed };
+        let finding = Finding::from_error(error);
+        let exit = if finding.is_some() { Exit::Corrupt } else { Exit::Failed };
         let message = match error {
+            Error::Io { operation: IoOperation::Open, source, .. }
+                if source.kind() == io::ErrorKind::FileTooLarge =>
+            {
+                format!("{path}: the file system has no files of that size; give a smaller --size")
+            }
             // The path is in the text already.
             Error::Io { operation: IoOperation::Open, source, .. } => {
                 format!("cannot open {source}; check the path and its permissions")
             }
+            Error::NotFreehold { reason, trace: Some(_) } => {
+                format!("{path}: {reason}; {NO_SUPERBLOCK}")
+            }
             Error::NotFreehold { .. } => {
                 format!("{path}: {error}; check the path, or make a store with 'freehold format'")
+            }
+            Error::Corrupt { structure: Structure::Superblock, .. } => {
+                format!("{path}: {error}; {NO_SUPERBLOCK}")
             }
             Error::Corrupt { .. } => {
                 format!("{path}: {error}; 'freehold check' lists all damage, restore the store from a copy")
@@ -71,6 +87,6 @@ impl Failure {
             }
             _ => format!("{path}: {error}"),
         };
-        Self { exit, message, kind: error.kind(), finding: Finding::from_error(error) }
+        Self { exit, message, kind: error.kind(), finding }
     }
 }

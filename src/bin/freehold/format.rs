@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use freehold::format::MAX_BLOCK_BYTES;
 use freehold::{Error, FormatOptions, Medium};
 use tokio::runtime::Runtime;
 
@@ -13,6 +14,10 @@ use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::{human, size};
+
+/// How much of the front of a device is searched for data: behind the largest journal that is chosen by itself lies metadata.
+const SEARCHED_BYTES: u64 = 80 << 20;
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// Arguments of `format`.
 #[derive(Debug, Args)]
@@ -29,8 +34,8 @@ pub(crate) struct FormatArgs {
     #[arg(long, value_parser = size::parse)]
     page_size: Option<u64>,
     /// Physical block of the disk, if it is larger than the system says: groups of the journal and metadata blocks do not
-    /// share one.
-    #[arg(long, value_parser = size::parse)]
+    /// share one. A power of two from the sector to 64 KiB, at most a page.
+    #[arg(long, value_parser = block_size)]
     block_size: Option<u64>,
     /// Size of a segment, a power of two; the largest extent.
     #[arg(long, value_parser = size::parse)]
@@ -54,6 +59,15 @@ fn medium(text: &str) -> Result<Wanted, String> {
     if text == "auto" { Ok(Wanted(None)) } else { text.parse().map(|medium| Wanted(Some(medium))) }
 }
 
+fn block_size(text: &str) -> Result<u64, String> {
+    let bytes = size::parse(text)?;
+    if bytes.is_power_of_two() && bytes <= u64::from(MAX_BLOCK_BYTES) {
+        Ok(bytes)
+    } else {
+        Err("expected a power of two of at most 64KiB, as in 4096 or 16KiB".to_owned())
+    }
+}
+
 pub(crate) fn run(
     args: &FormatArgs,
     runtime: &Runtime,
@@ -61,7 +75,19 @@ pub(crate) fn run(
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     let path = &args.device;
+    if let (Some(block), Some(page)) = (args.block_size, args.page_size)
+        && block > page
+    {
+        let (block, page) = (human::size(block), human::size(page));
+        return Err(Failure::usage(format!(
+            "{}: a block of {block} does not fit into a page of {page}; make --page-size as large as --block-size",
+            path.display()
+        )));
+    }
     let create = target(path, args.size)?;
+    if create.is_none() && !args.force {
+        refuse_remains(path)?;
+    }
     let options = options(args);
     {
         let _progress = Progress::spinner("formatting");
@@ -127,14 +153,41 @@ fn target(path: &Path, size: Option<u64>) -> Result<Option<u64>, Failure> {
     }
 }
 
+/// Refuses what formatting would not see: it looks at both ends of a device, and a store whose front was overwritten has its
+/// metadata behind that. Part of a device is read, so zeros everywhere else prove nothing.
+fn refuse_remains(path: &Path) -> Result<(), Failure> {
+    let device = open_to_read(path)?;
+    let len = device.geometry().len_bytes;
+    let mut chunk = vec![0; CHUNK_BYTES];
+    for start in (0..len.min(SEARCHED_BYTES)).step_by(CHUNK_BYTES) {
+        let size = usize::try_from(len - start).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+        let part = chunk.get_mut(..size).unwrap_or_default();
+        let read = device.read_at(start, part);
+        read.map_err(|error| {
+            Failure::new(Exit::Failed, "io", format!("{}: cannot look at it: {error}", path.display()))
+        })?;
+        if let Some(at) = part.iter().position(|&byte| byte != 0) {
+            let offset = start + at as u64;
+            if offset < CHUNK_BYTES as u64 {
+                // Formatting sees this itself, and can tell whether it is a store.
+                return Ok(());
+            }
+            let what = format!("data at offset {offset} was");
+            return Err(Failure::store(path, &Error::DataPresent { what }));
+        }
+    }
+    Ok(())
+}
+
 /// Sizes that cannot work are the fault of the command line when they were given there.
 fn refused(args: &FormatArgs, error: &Error) -> Failure {
-    let sizes = [args.size, args.page_size, args.segment_size, args.journal_size];
+    let sizes = [args.size, args.page_size, args.block_size, args.segment_size, args.journal_size];
     match error {
         Error::InvalidGeometry(reason) if sizes.iter().any(Option::is_some) => {
             let given = [
                 ("--size", args.size),
                 ("--page-size", args.page_size),
+                ("--block-size", args.block_size),
                 ("--segment-size", args.segment_size),
                 ("--journal-size", args.journal_size),
             ];

@@ -16,6 +16,11 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{whole}.{hundredths:02} {unit}")
 }
 
+/// A figure, if it could be read.
+pub(crate) fn known(is_known: bool, figure: impl FnOnce() -> String) -> String {
+    if is_known { figure() } else { "unknown".to_owned() }
+}
+
 /// Part of a whole in percent.
 pub(crate) fn percent(part: u64, whole: u64) -> String {
     if whole == 0 {

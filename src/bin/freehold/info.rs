@@ -11,10 +11,18 @@ use crate::exit::{Exit, Failure};
 use crate::human;
 use crate::output::{Output, complain};
 
+/// Keys of what only the journal says.
+const JOURNAL_FIGURES: [&str; 4] = ["state", "journal_transactions", "last_lsn", "torn_tail"];
+/// Keys of what is summed up over all metadata.
+const SPACE_FIGURES: [&str; 6] =
+    ["metadata_bytes", "allocated_bytes", "free_bytes", "extents", "untouched_segments", "roles"];
+
 pub(crate) fn run(target: &Target, output: &mut Output) -> Result<Exit, Failure> {
     let report = report(&target.device)?;
     if output.json {
-        output.json(&report)?;
+        let unknown =
+            [(report.journal_unread, JOURNAL_FIGURES.as_slice()), (report.space_unread, &SPACE_FIGURES)];
+        output.json_without(&report, &unknown)?;
     } else {
         print(&report, output)?;
     }
@@ -43,6 +51,7 @@ pub(crate) fn report(path: &Path) -> Result<InfoReport, Failure> {
 pub(crate) fn print(report: &InfoReport, output: &mut Output) -> Result<(), Failure> {
     let usable = report.allocated_bytes.saturating_add(report.free_bytes);
     let state = match report.state {
+        _ if report.journal_unread => "unknown, the journal is refused".to_owned(),
         StoreStatus::Clean => "clean".to_owned(),
         StoreStatus::NeedsReplay => {
             format!(
@@ -51,7 +60,10 @@ pub(crate) fn print(report: &InfoReport, output: &mut Output) -> Result<(), Fail
             )
         }
     };
-    let space = |bytes: u64| format!("{:>12}  {:>7}", human::size(bytes), human::percent(bytes, usable));
+    let counted = !report.space_unread;
+    let space = |bytes: u64| {
+        human::known(counted, || format!("{:>12}  {:>7}", human::size(bytes), human::percent(bytes, usable)))
+    };
     let mut rows = vec![
         ("store", report.uuid.clone()),
         ("format", format!("version {}", report.format_version)),
@@ -67,18 +79,19 @@ pub(crate) fn print(report: &InfoReport, output: &mut Output) -> Result<(), Fail
         ("page", human::size(report.page_bytes.into())),
         ("segment", human::size(report.segment_bytes)),
         ("journal", human::size(report.journal_bytes)),
-        ("metadata", human::size(report.metadata_bytes)),
+        ("metadata", human::known(counted, || human::size(report.metadata_bytes))),
         ("allocated", space(report.allocated_bytes)),
         ("free", space(report.free_bytes)),
-        ("extents", report.extents.to_string()),
+        ("extents", human::known(counted, || report.extents.to_string())),
     ]);
-    for usage in &report.roles {
+    for usage in report.roles.iter().filter(|_| counted) {
         let role = format!("{:?}", usage.role).to_lowercase();
         let segments = human::count(usage.segments.into(), "segment");
         let (used, free) = (human::size(usage.allocated_bytes), human::size(usage.free_bytes));
         rows.push(("role", format!("{role}: {segments}, {used} allocated, {free} free")));
     }
-    rows.push(("", format!("never used: {}", human::count(report.untouched_segments.into(), "segment"))));
+    let untouched = human::known(counted, || human::count(report.untouched_segments.into(), "segment"));
+    rows.push(("", format!("never used: {untouched}")));
     for (name, value) in rows {
         output.line(&format!("{name:<10} {value}"))?;
     }

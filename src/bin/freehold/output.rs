@@ -1,4 +1,5 @@
-//! Standard output and standard error. A closed pipe is no error: there is just nobody who wants to read on.
+//! Standard output and standard error. A closed pipe is no error for what only looks: there is just nobody who wants to
+//! read on.
 
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 
@@ -47,10 +48,24 @@ impl Output {
 
     /// One JSON value on a line of its own.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
-        let text = serde_json::to_string(value).map_err(|error| {
-            Failure::new(Exit::Failed, "internal", format!("cannot print the report: {error}"))
-        })?;
+        let text = serde_json::to_string(value).map_err(|error| unprintable(&error))?;
         self.line(&text)
+    }
+
+    /// The same, with null for what could not be read.
+    pub(crate) fn json_without(
+        &mut self,
+        value: &impl Serialize,
+        unknown: &[(bool, &[&str])],
+    ) -> Result<(), Failure> {
+        let mut value = serde_json::to_value(value).map_err(|error| unprintable(&error))?;
+        let keys = unknown.iter().filter(|(is_unknown, _)| *is_unknown).flat_map(|(_, keys)| *keys);
+        for key in keys {
+            if let Some(figure) = value.get_mut(key) {
+                *figure = serde_json::Value::Null;
+            }
+        }
+        self.json(&value)
     }
 
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
@@ -60,6 +75,10 @@ impl Output {
         let result = self.out.flush();
         self.took(result)
     }
+}
+
+fn unprintable(error: &serde_json::Error) -> Failure {
+    Failure::new(Exit::Failed, "internal", format!("cannot print the report: {error}"))
 }
 
 /// Whether to draw in colour on standard error.

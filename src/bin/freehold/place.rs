@@ -14,7 +14,7 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
 /// An example of what is read.
-const INPUT: &str = r#"The input is one JSON document; all but sources' names and free areas, 'units' and 'policy' may be left out:
+const INPUT: &str = r#"The input is one JSON document; all but 'sources', their names, 'request', 'units' and 'policy' may be left out:
 {"sources": [{"name": "A", "tags": ["site1"], "units": 100, "free": [[0, 10], [20, 30]], "allocatable": true}],
  "default_policy": "normal",
  "previous": [{"units": 10, "legs": [{"source": "A", "start": 10}]}],

@@ -54,13 +54,19 @@ pub struct CheckReport {
     pub segments: u64,
     /// Transactions of the journal that were applied in memory.
     pub journal_transactions: u64,
+    /// The journal is refused: state and transactions above are not those of the store.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub journal_unread: bool,
+    /// Some metadata, or the journal over it, could not be read: the figures of space above are not those of the store.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub space_unread: bool,
 }
 
 impl CheckReport {
     /// The report on a store of which nothing can be read.
     fn refused(error: &Error) -> Result<Self> {
         let finding = Finding::from_error(error).ok_or_else(|| error.clone())?;
-        Ok(Self { errors: vec![finding], ..Self::default() })
+        Ok(Self { errors: vec![finding], journal_unread: true, space_unread: true, ..Self::default() })
     }
 }
 
@@ -71,7 +77,7 @@ impl CheckReport {
 ///
 /// # Errors
 /// [`Error::NotFreehold`], [`Error::UnsupportedVersion`], [`Error::UnsupportedFeatures`], and errors of the device.
-/// Damage is in the report.
+/// Damage is in the report, and so is a store of which only the superblocks are gone.
 pub fn check(device: Arc<dyn Device>, progress: &mut dyn FnMut(CheckProgress)) -> Result<CheckReport> {
     let mut source = match Source::open(device) {
         Ok(source) => source,
@@ -114,6 +120,7 @@ pub fn check(device: Arc<dyn Device>, progress: &mut dyn FnMut(CheckProgress)) -
     check_unused(&mut source, first, frontier, &mut findings)?;
 
     let page_bytes = u64::from(layout.page_bytes());
+    let space_unread = findings.any_damage();
     let (errors, errors_omitted) = findings.into_parts();
     let leaked_bytes = totals.leaked_pages * page_bytes;
     let taken = totals.allocated_bytes + totals.overhead_bytes + leaked_bytes;
@@ -131,6 +138,8 @@ pub fn check(device: Arc<dyn Device>, progress: &mut dyn FnMut(CheckProgress)) -
         segments: total_segments,
         journal_transactions: source.replay.transactions,
         warnings: source.warnings,
+        journal_unread: source.refused.is_some(),
+        space_unread,
     })
 }
 

@@ -20,6 +20,7 @@ use self::command::{Command, Parsed};
 use self::session::Session;
 use crate::cli::open_to_write;
 use crate::exit::{Exit, Failure};
+use crate::human;
 use crate::output::Output;
 
 const SCRIPT: &str = "\
@@ -39,7 +40,8 @@ Commands, one a line; '#' starts a comment. Each is answered with one line of JS
   read NAME LEN
 A name that was given several extents stands for all of them, as one sequence of bytes.
 Outside begin and commit each command is its own transaction, durable when answered.
-The exit code is 1 when any of them failed.";
+The exit code is 1 when any of them failed, or when its answer cannot be printed: when standard output is closed, as by
+'head', the rest of the script is not run, and what was committed stays.";
 
 /// Arguments of `exec`.
 #[derive(Debug, Args)]
@@ -65,7 +67,23 @@ pub(crate) fn run(args: &ExecArgs, runtime: &Runtime, output: &mut Output) -> Re
     let (store, _) = runtime.block_on(OpenOptions::new().open_device(device)).map_err(failed)?;
     let mut session = Session::new(store, base);
 
+    let ran = run_script(&mut *script, &mut session, runtime, output);
+    // In order, whatever ended the script.
+    let closed = runtime.block_on(session.close()).map_err(failed);
+    let any_failed = ran?;
+    closed?;
+    Ok(if any_failed { Exit::Failed } else { Exit::Clean })
+}
+
+/// Runs commands until there are no more. Returns whether any failed.
+fn run_script(
+    script: &mut dyn BufRead,
+    session: &mut Session,
+    runtime: &Runtime,
+    output: &mut Output,
+) -> Result<bool, Failure> {
     let mut any_failed = false;
+    let mut commands = 0;
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -73,26 +91,33 @@ pub(crate) fn run(args: &ExecArgs, runtime: &Runtime, output: &mut Output) -> Re
         let read = read
             .map_err(|error| Failure::new(Exit::Failed, "io", format!("cannot read the script: {error}")))?;
         if read == 0 {
-            break;
+            return Ok(any_failed);
         }
+        let mut is_last = false;
         let answer = match Command::parse(&line) {
             Parsed::Nothing => continue,
             Parsed::Bad { op, message } => Answer::failed(&op, "usage", &message),
             Parsed::Command(Command::Exit) => {
-                answer(output, &Answer::done("exit"))?;
-                break;
+                is_last = true;
+                Answer::done("exit")
             }
             Parsed::Command(Command::Crash) => std::process::abort(),
             Parsed::Command(command) => runtime.block_on(session.run(&command)),
         };
         any_failed |= !answer.is_ok();
+        commands += 1;
         self::answer(output, &answer)?;
         if output.is_closed() {
-            break;
+            let done = human::count(commands, "command");
+            let message = format!(
+                "standard output was closed after {done}; what was committed stays, the rest of the script was not run"
+            );
+            return Err(Failure::new(Exit::Failed, "io", message));
+        }
+        if is_last {
+            return Ok(any_failed);
         }
     }
-    runtime.block_on(session.close()).map_err(failed)?;
-    Ok(if any_failed { Exit::Failed } else { Exit::Clean })
 }
 
 /// Whoever reads the answers may wait for each before sending the next command.
