@@ -182,15 +182,21 @@ impl Transaction {
     /// Journal bytes that the changes of metadata, and changes of these ranges of the caller's space, may need.
     fn bound(&self, caller: &[(u64, u64)]) -> u64 {
         let layout = self.inner.layout();
-        let (mut changes, mut bytes) = (0, 0);
+        let (mut places, mut changes, mut bytes, mut leaves) = (0, 0, 0, 0);
         for place in self.intent.places() {
             let (more_changes, more_bytes) = Space::change_bound(layout, &place);
+            places += 1;
             changes += more_changes;
             bytes += more_bytes;
+            // Only a span has two headers and two records.
+            leaves += more_changes - if matches!(place, Place::Span { .. }) { 0 } else { 2 };
+        }
+        if places > FEW_PLACES {
+            leaves = leaves_of(layout, self.intent.places()).len();
         }
         // Each block has to have its share, however little changes in it.
-        let blocks = self.inner.journal.block_claim_bytes() * self.changed_leaves();
-        let bytes = bytes.max(usize::try_from(blocks).unwrap_or(usize::MAX));
+        let share = usize::try_from(self.inner.journal.block_claim_bytes()).unwrap_or(usize::MAX);
+        let bytes = bytes.max(leaves.saturating_mul(share));
         if caller.is_empty() {
             return self.inner.journal.record_bound(changes, bytes, &[]);
         }
@@ -247,20 +253,6 @@ impl Transaction {
                 }));
             }
         }
-    }
-
-    /// How many metadata blocks this transaction changes, at most: counted more than once where there are few.
-    fn changed_leaves(&self) -> u64 {
-        let layout = self.inner.layout();
-        let places = self.intent.allocated.len() + self.intent.freed.len() + self.intent.resized.len();
-        if places <= FEW_PLACES {
-            let mut named = 0;
-            for place in self.intent.places() {
-                Space::for_touched_leaves(layout, &place, |_| named += 1);
-            }
-            return named;
-        }
-        leaves_of(layout, self.intent.places()).len() as u64
     }
 
     /// The metadata blocks that this transaction changes, and those that say what it writes to.

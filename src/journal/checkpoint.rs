@@ -71,10 +71,9 @@ impl Journal {
 
     /// What a transaction claims of the ring at least for each metadata block that it changes, in bytes. A change takes a few bytes
     /// in the ring, and the block a whole one in memory, here and at replay.
-    #[must_use]
-    pub fn block_claim_bytes(&self) -> u64 {
-        let most = (CLAIMED_ROUNDS * Self::max_dirty_blocks(&self.layout)) as u64;
-        self.layout.ring_bytes().div_ceil(most.max(1))
+    pub(super) fn share_of_block(layout: &Layout) -> u64 {
+        let most = (CLAIMED_ROUNDS * Self::max_dirty_blocks(layout)) as u64;
+        layout.ring_bytes().div_ceil(most.max(1))
     }
 
     /// Whether commits have to wait until a checkpoint has made room in memory.

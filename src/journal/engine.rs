@@ -128,6 +128,7 @@ pub struct Journal {
     pub(super) store: StoreId,
     pub(super) options: JournalOptions,
     pub(super) overlay: Overlay,
+    pub(super) block_claim_bytes: u64,
     pub(super) tree: Mutex<ChecksumTree>,
     /// Held by a checkpoint from beginning to end.
     pub(super) checkpointing: Mutex<SuperblockPair>,
@@ -225,6 +226,13 @@ impl Journal {
     #[must_use]
     pub fn max_transaction_bytes(&self) -> u64 {
         Self::max_group_bytes(&self.layout)
+    }
+
+    /// Journal bytes that a transaction needs at least for each metadata block that it changes, however little: blocks take memory,
+    /// here and at replay.
+    #[must_use]
+    pub fn block_claim_bytes(&self) -> u64 {
+        self.block_claim_bytes
     }
 
     pub(super) fn max_group_bytes(layout: &Layout) -> u64 {

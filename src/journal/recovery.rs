@@ -156,6 +156,7 @@ impl Journal {
             store: superblock.store_id,
             options,
             overlay,
+            block_claim_bytes: Self::share_of_block(&layout),
             checkpointing: Mutex::new(superblocks.clone()),
             writer: Mutex::new(Writer {
                 head_position: end.position,
