@@ -10,6 +10,7 @@ mod gated;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{channel, sync_channel};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use freehold::device::Purpose;
 use freehold::{Allocator, Committed, FormatOptions, OpenOptions, Result};
@@ -50,6 +51,50 @@ async fn data_that_is_written_during_a_flush_waits_for_the_next() {
     let done = device.done.lock().unwrap().split_off(written);
     let place = |sought| done.iter().position(|one| *one == sought).unwrap();
     assert!(place(None) < place(Some(Purpose::Journal)), "{done:?}");
+}
+
+#[test]
+fn a_lone_commit_is_not_told_before_its_flush() {
+    nobody_is_told_before_the_flush(1);
+}
+
+#[test]
+fn no_commit_of_a_group_is_told_before_its_flush() {
+    nobody_is_told_before_the_flush(4);
+}
+
+/// Futures are polled by hand: who is told too early may not be woken until the flush is over.
+fn nobody_is_told_before_the_flush(commits: usize) {
+    let runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let device = Arc::new(Gated::new(16 << 20));
+    let (store, _) = runtime.block_on(async {
+        FormatOptions::new().page_bytes(4096).format_device(Arc::clone(&device) as _).await.unwrap();
+        // A thread of its own writes the group.
+        let options = OpenOptions::new().block_up_to(Duration::ZERO);
+        options.open_device(Arc::clone(&device) as _).await.unwrap()
+    });
+    let is_ready = |committing: &mut _| futures_util::FutureExt::now_or_never(committing).is_some();
+    // What allocating reads is in memory then. Outside of a runtime nobody else is at work when it is done.
+    let mut first = Box::pin(commit(store.clone()));
+    while !is_ready(&mut first) {}
+    device.gate.set(true);
+    let groups = store.stats().journal.groups;
+    let mut group: Vec<_> = (0..commits).map(|_| Box::pin(commit(store.clone()))).collect();
+    // All but the last join and wait for others; the last one has the group written.
+    let (last, others) = group.split_last_mut().unwrap();
+    assert!(!others.iter_mut().any(is_ready));
+    let entered = runtime.enter();
+    let mut told = usize::from(is_ready(last));
+    device.gate.wait_for_somebody();
+    if told == 0 {
+        told = group.iter_mut().filter_map(futures_util::FutureExt::now_or_never).count();
+    }
+    device.gate.set(false);
+    drop(entered);
+    assert_eq!(told, 0, "of {commits} commits, while their flush waits");
+    let outcomes = runtime.block_on(futures_util::future::join_all(group));
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    assert_eq!(store.stats().journal.groups, groups + 1);
 }
 
 /// Rule 18: those who are told are woken in portions, by a task, which has the duty to write groups meanwhile. Here all threads of

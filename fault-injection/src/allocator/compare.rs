@@ -54,6 +54,9 @@ impl Subject {
                 Ok(bytes) => bytes,
                 Err(error) => return broken(Oracle::Payload, format!("{extent:?} cannot be read: {error}")),
             };
+            if bytes.len() != len {
+                return broken(Oracle::Payload, format!("{} bytes of {extent:?} were read", bytes.len()));
+            }
             let pages = bytes.chunks(page_bytes).zip(held.pages.iter()).enumerate();
             for (number, (page, expected)) in pages {
                 if let Some(at) = expected.mismatch(page) {

@@ -21,7 +21,7 @@ fn word(tag: u64, index: usize) -> [u8; WORD] {
 /// A page as written directly under `tag`.
 #[must_use]
 pub fn page(tag: u64, len: usize) -> Vec<u8> {
-    (0..len / WORD).flat_map(|index| word(tag, index)).collect()
+    (0..len.div_ceil(WORD)).flat_map(|index| word(tag, index)).take(len).collect()
 }
 
 /// Length of a page of an extent; that of an item is the item's.
@@ -98,19 +98,19 @@ impl PageState {
         {
             return None;
         }
-        for (index, chunk) in bytes.chunks_exact(WORD).enumerate() {
+        for (index, chunk) in bytes.chunks(WORD).enumerate() {
             let at = index * WORD;
             let within = at % UNIT_BYTES;
             if (CELL_OFFSET..CELL_OFFSET + CELL_BYTES).contains(&within) {
                 let unit = at / UNIT_BYTES;
                 if let Some(&(_, tag)) = self.cells.iter().find(|(other, _)| *other == unit) {
-                    if *chunk != word(!tag, (within - CELL_OFFSET) / WORD) {
+                    if !word(!tag, (within - CELL_OFFSET) / WORD).starts_with(chunk) {
                         return Some(at);
                     }
                     continue;
                 }
             }
-            if self.base.is_some_and(|tag| *chunk != word(tag, index)) {
+            if self.base.is_some_and(|tag| !word(tag, index).starts_with(chunk)) {
                 return Some(at);
             }
         }
@@ -147,6 +147,16 @@ mod tests {
         assert!(state.mismatch(&bytes).is_some());
         let at = cell_offset(3);
         bytes[at..at + CELL_BYTES].copy_from_slice(&cell(9));
+        assert_eq!(state.mismatch(&bytes), None);
+        for at in 0..bytes.len() {
+            bytes[at] ^= 1;
+            assert_eq!(state.mismatch(&bytes), Some(at / 8 * 8));
+            bytes[at] ^= 1;
+        }
+        // An item may end within a word.
+        let mut bytes = page(5, 101);
+        assert_eq!(bytes.len(), 101);
+        state = PageState::direct(5);
         assert_eq!(state.mismatch(&bytes), None);
         for at in 0..bytes.len() {
             bytes[at] ^= 1;

@@ -10,6 +10,7 @@ use crate::harness::{
     Address, Damage, DiskShape, Explorer, History, Policy, Run, Source, Start, Subject, Tally, Verdict,
     run_on,
 };
+use crate::oracle::{Violation, without_panic};
 use crate::rng::Rng;
 
 /// Rounds of a chain before the next one begins from nothing.
@@ -33,6 +34,8 @@ pub struct Chain<S: Subject> {
     next_round: u64,
     start: Start<S::State>,
     history: History<S::State>,
+    /// Rules that were broken in crash states that the next round might have begun from.
+    broken: Vec<(Violation, Choice)>,
 }
 
 impl<S: Subject> Chain<S> {
@@ -43,7 +46,7 @@ impl<S: Subject> Chain<S> {
         let subject = make(&mut rng.fork("shape"));
         let start = Start { base: subject.disk().blank(), state: None, serial: 64 };
         let history = History::unformatted(subject.blank());
-        Self { subject, rng, next_round: 0, start, history }
+        Self { subject, rng, next_round: 0, start, history, broken: Vec::new() }
     }
 
     /// The store under test.
@@ -67,6 +70,13 @@ impl<S: Subject> Chain<S> {
         Some(round)
     }
 
+    /// The rules that were broken in looking for the crash state that the next round begins from, and which cut of the last
+    /// round leads there.
+    #[must_use]
+    pub fn take_broken(&mut self) -> Vec<(Violation, Choice)> {
+        std::mem::take(&mut self.broken)
+    }
+
     /// Chooses the crash state that the next round begins from.
     fn go_on_from(&mut self, round: &Run<S>, mut rng: Rng) {
         let shape: DiskShape = self.subject.disk();
@@ -84,8 +94,16 @@ impl<S: Subject> Chain<S> {
             }
             let image = disk.freeze();
             let device = Arc::clone(&disk) as Arc<dyn Device>;
-            let judged = round.judge(&self.subject).recover(device, progress, Damage::None);
-            if let Ok((Verdict::Recovered { steps, torn_tail }, _)) = judged
+            let judge = round.judge(&self.subject);
+            let judged = without_panic(|| Ok(judge.recover(device, progress, Damage::None)?.0));
+            let verdict = match judged {
+                Ok(verdict) => verdict,
+                Err(violation) => {
+                    self.broken.push((violation, choice));
+                    continue;
+                }
+            };
+            if let Verdict::Recovered { steps, torn_tail } = verdict
                 && let Some(history) = round.left_by_crash(position, steps, torn_tail)
             {
                 self.start = Start { base: image, state: history.last().cloned(), serial: round.serial };
@@ -93,7 +111,7 @@ impl<S: Subject> Chain<S> {
                 return;
             }
         }
-        // Nothing suitable (or a violation, which exploring will find): the chain ends.
+        // Nothing suitable: the chain ends.
         self.next_round = ROUNDS_PER_CHAIN;
     }
 }
@@ -115,6 +133,9 @@ pub fn run_chains<S: Subject>(
             let address = Address::of(Source::Chain { chain: number, round: round_number });
             let explored = Rng::new(settings.seed).fork_numbered("explore", number << 16 | round_number);
             tally.operations.add(round.operations.len() as u64);
+            for (violation, choice) in chain.take_broken() {
+                tally.fail(violation, Some(address.with(choice)));
+            }
             Explorer::new(chain.subject(), &round, address, policy, explored.seed(), tally).explore();
             round_number += 1;
         }

@@ -101,13 +101,13 @@ pub fn formatted() -> (Run<Subject>, Begin) {
     (formatting, start)
 }
 
-/// Runs the operations of a sequence.
+/// Runs the operations of a sequence; none when there is no operation with one of the numbers.
 #[must_use]
-pub fn sequence(start: &Begin, numbers: &[usize]) -> Run<Subject> {
+pub fn sequence(start: &Begin, numbers: &[usize]) -> Option<Run<Subject>> {
     let alphabet = alphabet();
-    let operations: Vec<Operation> =
-        numbers.iter().filter_map(|&at| alphabet.get(at)).map(|(_, operation)| operation.clone()).collect();
-    run(&subject(), start, &operations).0
+    let operations = numbers.iter().map(|&at| alphabet.get(at).map(|(_, operation)| operation.clone()));
+    let operations: Vec<Operation> = operations.collect::<Option<_>>()?;
+    Some(run(&subject(), start, &operations).0)
 }
 
 /// Runs all sequences of up to `length` operations, or as many as the tally has time for, on `jobs` threads.

@@ -12,6 +12,10 @@ use super::layer::{CowBase, Layer};
 use super::trace::{Event, Trace, holes, zeroed_sectors};
 use super::{checked_range, past_end, read_only, to_usize};
 
+/// How many reads, writes and flushes a disk takes before it fails: far more than any recovery needs on so small a disk, so
+/// that one that goes round in circles comes to an end.
+const MOST_TRANSFERS: u64 = 1 << 20;
+
 /// A disk in memory made of a shared image and the chunks that were changed. One is kept per worker and put on another
 /// state with [`Cut::apply`](super::Cut::apply) or [`rebase`](Self::rebase); that costs what the state changes, not
 /// the size of the disk.
@@ -29,9 +33,19 @@ struct State {
     read_only: bool,
     rewrites: bool,
     discards: u64,
+    transfers: u64,
 }
 
 impl State {
+    /// Counts a read, write or flush.
+    fn transfer(&mut self) -> io::Result<()> {
+        self.transfers += 1;
+        if self.transfers > MOST_TRANSFERS {
+            return Err(io::Error::other(format!("more than {MOST_TRANSFERS} reads, writes and flushes")));
+        }
+        Ok(())
+    }
+
     /// Notes, for the footprint, that a range is about to change.
     fn note_change(&mut self, range: &Range<usize>) {
         if self.follows_reads {
@@ -79,6 +93,7 @@ impl CowDisk {
             read_only: false,
             rewrites: false,
             discards: 0,
+            transfers: 0,
         };
         Self { sector_bytes, physical_block_bytes, state: Mutex::new(state) }
     }
@@ -97,6 +112,7 @@ impl CowDisk {
         state.follows_reads = false;
         state.read_only = false;
         state.discards = 0;
+        state.transfers = 0;
     }
 
     /// Like [`reset`](Self::reset), and goes over to another image, which may have another length.
@@ -199,6 +215,7 @@ impl Device for CowDisk {
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let mut state = self.state();
+        state.transfer()?;
         let range = state.range(io::ErrorKind::UnexpectedEof, "read", offset, buf.len() as u64)?;
         if state.follows_reads {
             let State { footprint, layer, .. } = &mut *state;
@@ -210,6 +227,7 @@ impl Device for CowDisk {
 
     fn write_at(&self, offset: u64, data: &[u8], purpose: Purpose) -> io::Result<()> {
         let mut state = self.state();
+        state.transfer()?;
         let range = state.writable("write", offset, data.len() as u64)?;
         state.note_change(&range);
         state.layer.write(range.start, data);
@@ -218,7 +236,9 @@ impl Device for CowDisk {
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.state().record(|| Event::Flush);
+        let mut state = self.state();
+        state.transfer()?;
+        state.record(|| Event::Flush);
         Ok(())
     }
 

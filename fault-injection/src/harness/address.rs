@@ -19,7 +19,7 @@ pub enum Source {
     Sequence(Vec<usize>),
 }
 
-/// Leads back to a state: `chain=0 round=2 cut=17 keep=all / cut=3 keep=none injury=0x4d`.
+/// Leads back to a state: `chain=0 round=2 cut=17 keep=all injury=0x4d / cut=3 keep=none`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// Where the operations come from.
@@ -30,7 +30,7 @@ pub struct Address {
     pub fresh: bool,
     /// The cut, then those inside the recoveries.
     pub choices: Vec<Choice>,
-    /// Seed of the damage done to the image besides.
+    /// Seed of the damage done besides to what the first cut left.
     pub injury: Option<u64>,
 }
 
@@ -66,13 +66,10 @@ impl fmt::Display for Address {
         if self.fresh {
             f.write_str(" fresh")?;
         }
-        for (depth, choice) in self.choices.iter().enumerate() {
-            write!(f, "{}{choice}", if depth == 0 { " " } else { " / " })?;
-        }
-        match self.injury {
-            Some(seed) => write!(f, " injury={seed:#x}"),
-            None => Ok(()),
-        }
+        let mut choices = self.choices.iter();
+        choices.next().map_or(Ok(()), |first| write!(f, " {first}"))?;
+        self.injury.map_or(Ok(()), |seed| write!(f, " injury={seed:#x}"))?;
+        choices.try_for_each(|nested| write!(f, " / {nested}"))
     }
 }
 
@@ -137,7 +134,7 @@ mod tests {
     fn text_round_trips() {
         for text in [
             "chain=3 round=1",
-            "chain=3 round=1 cut=7 keep=0xb1 / cut=4 keep=first:2 tear=12:prefix:100 injury=0x7b",
+            "chain=3 round=1 cut=7 keep=0xb1 injury=0x7b / cut=4 keep=first:2 tear=12:prefix:100",
             "chain=3 round=1 operations=0,4 fresh cut=7 keep=all",
             "sequence=0,11,3 cut=7 keep=none",
         ] {

@@ -10,13 +10,13 @@ use super::address::Address;
 use super::judge::Verdict;
 use super::run::Run;
 use super::subject::{Damage, Probe, Subject};
-use super::tally::{Class, Counter, Tally, phase_of};
+use super::tally::{Class, Counter, DEPTHS, Tally, phase_of};
 use crate::disk::{Choice, CowBase, CowDisk, Cut, CutWalker, Sampling, Trace};
-use crate::oracle::{Oracle, Violation};
+use crate::oracle::{Oracle, Violation, without_panic};
 use crate::rng::{Rng, mix};
 
 /// How deep crashes inside recoveries go.
-const MAX_DEPTH: usize = 5;
+const MAX_DEPTH: usize = DEPTHS - 1;
 
 /// How much is tried.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,6 +54,14 @@ impl Policy {
         live_on: 1.0 / 40.0,
         injure: 1.0 / 10.0,
     };
+}
+
+impl Policy {
+    /// Stands for all depths at which recoveries are cut alike; less where more is cut.
+    fn rank(&self, depth: usize) -> usize {
+        let alike_from = self.exhaustive_depth.max(usize::from(self.nest > self.nest_deeper));
+        if depth < MAX_DEPTH { depth.min(alike_from) } else { depth }
+    }
 }
 
 /// Cuts one run.
@@ -156,10 +164,9 @@ impl<'a, S: Subject> Explorer<'a, S> {
         self.allowed(steps).iter().fold(0, |key, fingerprint| mix(key ^ fingerprint))
     }
 
-    /// Whether an equal image was recovered before, to a state that is allowed here.
-    fn is_known(&self, content: u128, steps: &RangeInclusive<usize>) -> bool {
-        let found = self.tally.found_before(content);
-        let known = found.is_some_and(|found| self.allowed(steps).contains(&found));
+    /// Whether an equal image was recovered before, where no less is cut than here, to a state that is allowed here.
+    fn is_known(&self, content: u128, depth: usize, steps: &RangeInclusive<usize>) -> bool {
+        let known = self.tally.is_known(content, self.policy.rank(depth), self.allowed(steps));
         self.tally.known.add(u64::from(known));
         known
     }
@@ -180,7 +187,7 @@ impl<'a, S: Subject> Explorer<'a, S> {
             let class = Class::of(&choice);
             self.made(class);
             states += 1;
-            if self.is_known(self.disk.content_hash(), &steps) {
+            if self.is_known(self.disk.content_hash(), 0, &steps) {
                 continue;
             }
             let address = self.address.with(choice);
@@ -193,6 +200,7 @@ impl<'a, S: Subject> Explorer<'a, S> {
                 class,
                 address: &address,
             };
+            // Panics of the store are caught where it is known how deep they are; this is for those of the harness.
             let judged =
                 catch_unwind(AssertUnwindSafe(|| self.judge_state(cut, &choice, &case, counts, allowed)));
             let judged = judged.unwrap_or_else(|panic| Err(broken(Violation::panic(&*panic), &address)));
@@ -224,12 +232,11 @@ impl<'a, S: Subject> Explorer<'a, S> {
         let injury = rng.next_u64();
         let injure = rng.chance(self.policy.injure);
         let recovered = self.judge_recovery(&disk, case, counts, allowed)?;
-        if injure
-            && recovered
-            && cut.apply(choice, &disk).is_ok()
-            && let Some(injured) = self.subject.injure(self.run, cut, &disk, injury)
-        {
+        if injure && recovered && cut.apply(choice, &disk).is_ok() {
             let address = Address { injury: Some(injury), ..case.address.clone() };
+            let injured = without_panic(|| Ok(self.subject.injure(self.run, cut, &disk, injury)))
+                .map_err(|violation| broken(violation, &address))?;
+            let Some(injured) = injured else { return Ok(()) };
             let case = Case { damage: injured.allows, address: &address, ..*case };
             self.tally.damaged_recoveries.add(1);
             self.judge_recovery(&disk, &case, false, allowed)?;
@@ -261,25 +268,31 @@ impl<'a, S: Subject> Explorer<'a, S> {
         self.tally.recoveries.add(1);
         self.tally.recoveries_by_depth.get(case.depth).into_iter().for_each(|counter| counter.add(1));
         disk.follow_reads();
-        let opened = self.subject.open(Arc::clone(disk) as Arc<dyn Device>);
-        let footprint = disk.footprint();
         let fail = |violation| broken(violation, case.address);
-        let judge = self.run.judge(self.subject);
-        let (verdict, store) =
-            judge.judge(opened, self.run.progress(case.position), case.damage).map_err(fail)?;
+        let (footprint, (verdict, store)) = without_panic(|| {
+            let opened = self.subject.open(Arc::clone(disk) as Arc<dyn Device>);
+            let footprint = disk.footprint();
+            let judge = self.run.judge(self.subject);
+            Ok((footprint, judge.judge(opened, self.run.progress(case.position), case.damage)?))
+        })
+        .map_err(fail)?;
         if counts {
             self.tally.count_distinct(footprint, case.class);
         }
         let (steps, torn_tail) = match verdict {
             Verdict::Recovered { steps, torn_tail } => {
                 if let Some(&fingerprint) = self.fingerprints.get(steps).filter(|_| undamaged) {
-                    self.tally.note_found(content, fingerprint);
+                    self.tally.note_found(content, self.policy.rank(case.depth), fingerprint);
                 }
                 (steps, torn_tail)
             }
             Verdict::NotFormatted => return Ok(false),
             Verdict::Refused(_) => {
                 self.tally.refusals.add(1);
+                return Ok(false);
+            }
+            Verdict::Earlier => {
+                self.tally.earlier.add(1);
                 return Ok(false);
             }
         };
@@ -290,19 +303,27 @@ impl<'a, S: Subject> Explorer<'a, S> {
                 format!("recovered {steps} steps after a crash in a recovery that had found {expected:?}");
             return Err(fail(Violation::new(Oracle::Twice, message)));
         }
-        let (Some(image), Some(store)) = (image, store) else { return Ok(true) };
         let trace = disk.take_trace();
-        let closer = Probe { run: self.run, image: &image, disk, store: &store, steps, torn_tail };
-        if probe {
-            self.tally.probes.add(1);
-            self.subject.probe(&closer).map_err(fail)?;
-        }
-        if live_on {
-            self.tally.lives.add(1);
-            self.subject.live_on(&closer).map_err(fail)?;
-        }
-        drop(store);
-        if nest && self.tally.enter(footprint, allowed) {
+        without_panic(|| {
+            if let (Some(image), Some(store)) = (&image, &store) {
+                let closer = Probe { run: self.run, image, disk, store, steps, torn_tail };
+                if probe {
+                    self.tally.probes.add(1);
+                    self.subject.probe(&closer)?;
+                }
+                if live_on {
+                    self.tally.lives.add(1);
+                    self.subject.live_on(&closer)?;
+                }
+            }
+            drop(store);
+            Ok(())
+        })
+        .map_err(fail)?;
+        if nest
+            && let Some(image) = image
+            && self.tally.enter(footprint, allowed, self.policy.rank(case.depth))
+        {
             self.explore_recovery(&trace, &image, steps, torn_tail, case)?;
         }
         Ok(true)
@@ -337,7 +358,7 @@ impl<'a, S: Subject> Explorer<'a, S> {
                     continue;
                 }
                 self.made(Class::Nested);
-                if self.is_known(disk.content_hash(), &found) {
+                if self.is_known(disk.content_hash(), outer.depth + 1, &found) {
                     continue;
                 }
                 let address = outer.address.with(choice);
@@ -354,5 +375,18 @@ impl<'a, S: Subject> Explorer<'a, S> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depths_at_which_recoveries_are_cut_alike_have_one_rank() {
+        let ranks = |policy: Policy| [0, 1, 2, 3, 4, 5].map(|depth| policy.rank(depth));
+        assert_eq!(ranks(Policy::CAMPAIGN), [0, 0, 0, 0, 0, 5]);
+        assert_eq!(ranks(Policy { nest: 1.0, ..Policy::CAMPAIGN }), [0, 1, 1, 1, 1, 5]);
+        assert_eq!(ranks(Policy { exhaustive_depth: 2, ..Policy::CAMPAIGN }), [0, 1, 2, 2, 2, 5]);
     }
 }

@@ -1,6 +1,7 @@
 //! Histories: what was done, and the model's state after each step.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use super::subject::Damage;
 
@@ -30,13 +31,21 @@ pub struct History<T> {
     formatted_at: usize,
     /// Number of steps until the first opening comes to its end.
     opened_at: usize,
+    /// States from before this history: of the rounds that it goes on from.
+    earlier: Arc<[T]>,
 }
 
 impl<T: Clone> History<T> {
     /// A history that begins with a store in `state`.
     #[must_use]
     pub fn from(state: T) -> Self {
-        Self { steps: Vec::new(), states: vec![state], formatted_at: 0, opened_at: 0 }
+        Self {
+            steps: Vec::new(),
+            states: vec![state],
+            formatted_at: 0,
+            opened_at: 0,
+            earlier: Arc::default(),
+        }
     }
 
     /// A history that begins with what a crash left to a recovery that has not come to its end: the store is found in
@@ -47,7 +56,19 @@ impl<T: Clone> History<T> {
         let steps = vec![Step { text: text.to_owned(), journaled: false }; others.len()];
         let opened_at = others.len();
         let states = others.into_iter().chain([state]).collect();
-        Self { steps, states, formatted_at: 0, opened_at }
+        Self { steps, states, formatted_at: 0, opened_at, earlier: Arc::default() }
+    }
+
+    /// The same, and these states came before it, oldest first.
+    #[must_use]
+    pub fn after(self, earlier: impl Iterator<Item = T>) -> Self {
+        Self { earlier: earlier.collect(), ..self }
+    }
+
+    /// The states from before this history, oldest first; only of rounds that are known.
+    #[must_use]
+    pub fn earlier(&self) -> &[T] {
+        &self.earlier
     }
 
     /// A history that begins with a blank disk.

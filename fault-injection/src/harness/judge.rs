@@ -6,7 +6,7 @@ use freehold::device::Device;
 
 use super::history::{History, Progress};
 use super::subject::{Allowed, Damage, Opened, Refusal, Subject};
-use crate::oracle::{Oracle, Violation};
+use crate::oracle::{Oracle, Violation, without_panic};
 
 /// What came of a recovery that broke no rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub enum Verdict {
     NotFormatted,
     /// The store is refused by a typed error that names damage; only allowed where there was some.
     Refused(String),
+    /// Damage and a torn tail took all of this history: the store holds a state from before it.
+    Earlier,
 }
 
 /// Judges recoveries against one history.
@@ -36,14 +38,14 @@ impl<S: Subject> Judge<'_, S> {
     /// Opens the store on `device` and judges it. The store is left open in the result.
     ///
     /// # Errors
-    /// The rule that was broken.
+    /// The rule that was broken. A panic breaks one.
     pub fn recover(
         &self,
         device: Arc<dyn Device>,
         progress: Progress,
         damage: Damage,
     ) -> Result<(Verdict, Option<S::Store>), Violation> {
-        self.judge(self.subject.open(device), progress, damage)
+        without_panic(|| self.judge(self.subject.open(device), progress, damage))
     }
 
     /// Judges a store that was just opened, or refused.
@@ -80,14 +82,20 @@ impl<S: Subject> Judge<'_, S> {
                     && lost
                     && damage != Damage::None
                     && lowest == 0
-                    && self.history.begins_formatted()
+                    && self.is_earlier(&opened.store)
                 {
-                    return Ok((Verdict::Refused("a state from before this history".to_owned()), None));
+                    return Ok((Verdict::Earlier, None));
                 }
                 Err(violation)
             }
             Err(refusal) => self.refused(refusal, progress, damage).map(|verdict| (verdict, None)),
         }
+    }
+
+    /// Whether the store holds a state from before this history. What was written directly since stands in its pages.
+    fn is_earlier(&self, store: &S::Store) -> bool {
+        let allowed = Allowed { states: self.history.earlier(), acknowledged: usize::MAX };
+        self.subject.check(store, &allowed).is_ok()
     }
 
     fn refused(&self, refusal: Refusal, progress: Progress, damage: Damage) -> Result<Verdict, Violation> {

@@ -103,7 +103,9 @@ impl<S: Subject> Run<S> {
         let allowed = self.progress(position).allowed();
         let others = self.after_crash_in_recovery(position, &allowed, steps, torn_tail, false);
         let others = others.filter(|&other| other != steps).filter_map(|other| self.history.state(other));
-        Some(History::unsettled(others.cloned().collect(), self.history.state(steps)?.clone()))
+        let history = History::unsettled(others.cloned().collect(), self.history.state(steps)?.clone());
+        let earlier = self.history.earlier().iter().chain(self.history.states().iter().take(steps));
+        Some(history.after(earlier.cloned()))
     }
 
     /// How far the history had come when the event at `position` was in flight.

@@ -12,7 +12,7 @@ use super::judge::Verdict;
 use super::run::Run;
 use super::subject::{Damage, Probe, Subject};
 use crate::disk::{Choice, CowBase, CowDisk, CutWalker, Trace};
-use crate::oracle::{Oracle, Violation};
+use crate::oracle::{Oracle, Violation, without_panic};
 
 /// How a story ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub enum Ending {
 /// Recovers the state that `address` names within `run`, and tells what happened.
 pub fn tell<S: Subject>(subject: &S, run: &Run<S>, address: &Address) -> (String, Ending) {
     let mut teller = Teller { subject, run, story: String::new() };
-    let ending = teller.tell(address);
+    let ending = without_panic(|| Ok(teller.tell(address))).unwrap_or_else(Ending::Broken);
     let last = match &ending {
         Ending::Good => "no rule is broken".to_owned(),
         Ending::Broken(violation) => format!("BROKEN, says {violation}"),
@@ -63,7 +63,12 @@ impl<S: Subject> Teller<'_, S> {
         for operation in &run.operations {
             self.line(&format!("  {operation}"));
         }
-        let Some(first) = address.choices.first() else { return self.tell_without_cut() };
+        let Some(first) = address.choices.first() else {
+            return match address.injury {
+                None => self.tell_without_cut(),
+                Some(_) => Ending::Lost("without a cut there is nothing to damage".to_owned()),
+            };
+        };
         let progress = run.progress(first.cut);
         self.line("history:");
         for (number, step) in run.history.steps().iter().enumerate().take(progress.started) {
@@ -73,14 +78,14 @@ impl<S: Subject> Teller<'_, S> {
         let disk = shape.cow(&run.start.base);
         let mut trace = run.trace.clone();
         let mut base = Arc::clone(&run.start.base);
-        let mut expected = None;
+        let (mut expected, mut damage) = (None, Damage::None);
         for (depth, choice) in address.choices.iter().enumerate() {
             if let Err(why) = self.cut(&trace, &base, choice, &disk, depth) {
                 return Ending::Lost(why);
             }
             let last = depth + 1 == address.choices.len();
-            let mut damage = Damage::None;
-            if let Some(seed) = address.injury.filter(|_| last) {
+            // What the power cut left is damaged, before any recovery.
+            if let Some(seed) = address.injury.filter(|_| depth == 0) {
                 match self.injure(&trace, &base, choice, &disk, seed) {
                     Some(allows) => damage = allows,
                     None => return Ending::Lost("there is nothing to damage".to_owned()),
@@ -91,11 +96,13 @@ impl<S: Subject> Teller<'_, S> {
                 self.line(&format!("  {line}"));
             }
             disk.start_recording();
-            let judge = run.judge(self.subject);
-            let opened = self.subject.open(Arc::clone(&disk) as Arc<dyn Device>);
-            let report =
-                opened.as_ref().map_or_else(|_| String::new(), |opened| format!("{:?}", opened.report));
-            let judged = judge.judge(opened, progress, damage);
+            let mut report = String::new();
+            let judged = without_panic(|| {
+                let opened = self.subject.open(Arc::clone(&disk) as Arc<dyn Device>);
+                report =
+                    opened.as_ref().map_or_else(|_| String::new(), |opened| format!("{:?}", opened.report));
+                run.judge(self.subject).judge(opened, progress, damage)
+            });
             trace = disk.take_trace();
             self.line(&format!("recovery ({} writes and flushes):", trace.io_points().count()));
             for (number, event) in trace.events().iter().enumerate() {
@@ -112,6 +119,10 @@ impl<S: Subject> Teller<'_, S> {
                 }
                 Ok((Verdict::Refused(why), _)) => {
                     self.line(&format!("  refused, as it may be: {why}"));
+                    continue;
+                }
+                Ok((Verdict::Earlier, _)) => {
+                    self.line("  it holds a state from before this history, as it may");
                     continue;
                 }
                 Err(violation) => return Ending::Broken(violation),

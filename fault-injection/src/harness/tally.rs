@@ -33,6 +33,8 @@ impl Counter {
 pub const FAILURE_LIMIT: usize = 10;
 /// Shards of a set of seen states.
 const SHARDS: usize = 64;
+/// How deep inside others a recovery may be: 0 is outside.
+pub(super) const DEPTHS: usize = 6;
 
 /// Kinds of crash states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -180,6 +182,27 @@ impl<V: Copy> Table<V> {
     }
 }
 
+/// What was found on an image: the fingerprint, and in its lowest bits the least depth at which it was found. Beside it the
+/// depth would take eight bytes.
+#[derive(Clone, Copy, Debug)]
+struct Found(u64);
+
+impl Found {
+    const DEPTH_BITS: u64 = 0b111;
+
+    const fn new(fingerprint: u64, depth: usize) -> Self {
+        Self(fingerprint & !Self::DEPTH_BITS | depth as u64 & Self::DEPTH_BITS)
+    }
+
+    const fn is(self, fingerprint: u64) -> bool {
+        (self.0 ^ fingerprint) & !Self::DEPTH_BITS == 0
+    }
+
+    const fn depth(self) -> usize {
+        (self.0 & Self::DEPTH_BITS) as usize
+    }
+}
+
 /// A rule was broken; the address leads back to it.
 #[derive(Clone, Debug)]
 pub struct Failure {
@@ -215,11 +238,13 @@ pub struct Tally {
     /// States that were judged by the recovery of an equal image.
     pub known: Counter,
     /// Of them, by how deep inside other recoveries; 0 is outside.
-    pub recoveries_by_depth: [Counter; 6],
+    pub recoveries_by_depth: [Counter; DEPTHS],
     /// Of them, those of images with damage beyond what a power cut does.
     pub damaged_recoveries: Counter,
     /// Damaged images that were refused by a typed error.
     pub refusals: Counter,
+    /// Damaged images with a torn tail that hold the extents of a round before the one that was cut.
+    pub earlier: Counter,
     /// Recovered stores that were worked on further.
     pub lives: Counter,
     /// Recovered stores that the closer oracles looked at.
@@ -230,12 +255,12 @@ pub struct Tally {
     pub operations: Counter,
     /// Real processes killed.
     pub kills: Counter,
-    /// Images that were recovered, and the fingerprint of the state that was found.
-    recovered: Table<u64>,
+    /// Images that were recovered, and what was found.
+    recovered: Table<Found>,
     /// What recoveries read.
     distinct: Table<()>,
-    /// Recoveries that were cut, with what was allowed.
-    nested: Table<()>,
+    /// Recoveries that were cut, with what was allowed, by depth.
+    nested: [Table<()>; DEPTHS],
     failures: Mutex<Vec<Failure>>,
     /// How many violations each oracle found.
     rejections: Mutex<HashMap<Oracle, u64>>,
@@ -264,6 +289,7 @@ impl Tally {
             recoveries_by_depth: Default::default(),
             damaged_recoveries: Counter::default(),
             refusals: Counter::default(),
+            earlier: Counter::default(),
             lives: Counter::default(),
             probes: Counter::default(),
             runs: Counter::default(),
@@ -271,7 +297,7 @@ impl Tally {
             kills: Counter::default(),
             recovered: Table::default(),
             distinct: Table::default(),
-            nested: Table::default(),
+            nested: Default::default(),
             failures: Mutex::default(),
             rejections: Mutex::default(),
             failure_limit: FAILURE_LIMIT,
@@ -311,20 +337,32 @@ impl Tally {
         self.begun.elapsed()
     }
 
-    /// What was found on an image with this content, if it was recovered before. Recovery is deterministic (which the
-    /// oracle for recovering twice watches over), so equal images hold equal states.
-    pub fn found_before(&self, content: u128) -> Option<u64> {
-        self.recovered.get(content)
+    /// Whether an image with this content was recovered before, to one of these states, as deep inside other recoveries or
+    /// less deep: deeper ones are cut less. Recovery is deterministic (which the oracle for recovering twice watches over), so
+    /// equal images hold equal states.
+    #[must_use]
+    pub fn is_known(&self, content: u128, depth: usize, allowed: &[u64]) -> bool {
+        let found = self.recovered.get(content).filter(|found| found.depth() <= depth);
+        found.is_some_and(|found| allowed.iter().any(|&fingerprint| found.is(fingerprint)))
     }
 
-    /// Notes which state was found on an image.
-    pub fn note_found(&self, content: u128, fingerprint: u64) {
-        self.recovered.insert(content, fingerprint);
+    /// Notes which state was found on an image, so deep inside other recoveries.
+    pub fn note_found(&self, content: u128, depth: usize, fingerprint: u64) {
+        self.recovered.with(content, |map, key| {
+            let known = map.get(&key).filter(|known| known.is(fingerprint));
+            let depth = known.map_or(depth, |known| depth.min(known.depth()));
+            map.insert(key, Found::new(fingerprint, depth));
+        });
     }
 
-    /// Whether a recovery was not cut before. `allowed` stands for the states that the history allows.
-    pub fn enter(&self, footprint: u128, allowed: u64) -> bool {
-        self.nested.insert(footprint ^ widen(allowed), ())
+    /// Whether a recovery was not cut before at this depth or at a lesser one. `allowed` stands for the states that the
+    /// history allows.
+    #[must_use]
+    pub fn enter(&self, footprint: u128, allowed: u64, depth: usize) -> bool {
+        let key = footprint ^ widen(allowed);
+        let (less_deep, rest) = self.nested.split_at(depth.min(DEPTHS));
+        less_deep.iter().all(|cut| cut.get(key).is_none())
+            && rest.first().is_some_and(|cut| cut.insert(key, ()))
     }
 
     /// Counts a state as distinct unless one with its footprint was.
@@ -385,4 +423,38 @@ impl Tally {
 
 fn widen(number: u64) -> u128 {
     u128::from(number) << 64 | u128::from(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally() -> Tally {
+        Tally::new(Duration::from_secs(60))
+    }
+
+    #[test]
+    fn an_image_is_known_only_as_deep_as_it_was_recovered() {
+        let tally = tally();
+        let known = |depth| tally.is_known(7, depth, &[1 << 40, 5 << 40]);
+        assert!(!known(5));
+        tally.note_found(7, 2, 5 << 40);
+        assert_eq!([0, 1, 2, 3].map(known), [false, false, true, true]);
+        tally.note_found(7, 1, 5 << 40);
+        tally.note_found(7, 4, 5 << 40);
+        assert_eq!([0, 1, 2].map(known), [false, true, true]);
+        assert!(!tally.is_known(7, 5, &[1 << 40]) && !tally.is_known(8, 5, &[5 << 40]));
+    }
+
+    #[test]
+    fn a_recovery_is_cut_again_when_it_is_less_deep() {
+        let tally = tally();
+        assert!(tally.enter(7, 1, 2) && tally.enter(7, 2, 2));
+        assert!(!tally.enter(7, 1, 2) && !tally.enter(7, 1, 3));
+        assert!(tally.enter(7, 1, 0));
+        assert!(!tally.enter(7, 1, 0) && !tally.enter(7, 1, 1));
+        tally.count_distinct(7, Class::Nested);
+        tally.count_distinct(7, Class::Subset);
+        assert_eq!(tally.all_distinct(), 1);
+    }
 }

@@ -4,6 +4,7 @@ pub mod checker;
 pub mod watcher;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Who rejects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -128,6 +129,14 @@ impl Violation {
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("without a message");
         Self::new(Oracle::Conduct, format!("panic: {text}"))
     }
+}
+
+/// Does some work; a panic of the store in it is a broken rule.
+///
+/// # Errors
+/// Those of the work, and the panic.
+pub fn without_panic<T>(work: impl FnOnce() -> Result<T, Violation>) -> Result<T, Violation> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(Violation::panic(&*panic)))
 }
 
 impl fmt::Display for Violation {

@@ -8,7 +8,8 @@ use fault_injection::campaign::chain::OPERATIONS;
 /// Cuts the simulated power at every I/O of seeded workloads, recovers each state that may be left, and compares it
 /// with a model; does the same inside recoveries; and kills real processes in mid-commit.
 ///
-/// Without a subcommand: run. Exit codes: 0 without violations, 1 with some, 2 usage.
+/// Without a subcommand: run. Exit codes: 0 without violations, 1 with some, 2 usage, 3 without violations but not all that
+/// was asked for: an exhaustive run that is not complete, a campaign without a single crash state.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
@@ -76,7 +77,7 @@ pub(crate) struct ExhaustiveArguments {
     /// Operations in the longest sequence.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=7))]
     pub(crate) length: u8,
-    /// How long at most, in seconds; what is reached is printed.
+    /// How long at most, in seconds; what is reached is printed, and the exit code is 3 if that is not everything.
     #[arg(long, default_value_t = 3600)]
     pub(crate) seconds: u64,
     /// Threads.

@@ -12,6 +12,7 @@ use fault_injection::kill::{KillOptions, run_kills};
 use fault_injection::report::MatrixRow;
 use fault_injection::rng::Rng;
 
+use crate::Ending;
 use crate::arguments::RunArguments;
 use crate::progress::Progress;
 use crate::replay;
@@ -55,11 +56,11 @@ fn matrix_for_report(arguments: &RunArguments) -> Vec<MatrixRow> {
     matrix_rows(&matrix::run(&settings, &|_, _, _, _| {}))
 }
 
-/// Runs the campaign. Returns whether no rule was broken.
+/// Runs the campaign.
 ///
 /// # Errors
 /// What keeps it from running.
-pub(crate) fn run(arguments: &RunArguments) -> Result<bool, String> {
+pub(crate) fn run(arguments: &RunArguments) -> Result<Ending, String> {
     let proofs = proven()?;
     let length = Duration::from_secs(arguments.seconds);
     let tally = Tally::new(length);
@@ -99,5 +100,5 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<bool, String> {
     if !arguments.json {
         tell_first(&settings, &tally);
     }
-    Ok(summary.is_good())
+    Ok(summary.ending(|| summary.is_empty().then(|| "no crash state was made: nothing is shown".to_owned())))
 }

@@ -6,15 +6,16 @@ use fault_injection::campaign::chain::{OPERATIONS, Settings};
 use fault_injection::harness::Tally;
 use fault_injection::kill::{KillOptions, run_kills};
 
+use crate::Ending;
 use crate::arguments::KillArguments;
 use crate::progress::Progress;
 use crate::summary::Summary;
 
-/// Kills processes. Returns whether no rule was broken.
+/// Kills processes.
 ///
 /// # Errors
 /// What keeps it from running.
-pub(crate) fn run(arguments: &KillArguments) -> Result<bool, String> {
+pub(crate) fn run(arguments: &KillArguments) -> Result<Ending, String> {
     let length = Duration::from_secs(arguments.seconds);
     let tally = Tally::new(length);
     let program = std::env::current_exe().map_err(|error| format!("cannot find its own program: {error}"))?;
@@ -27,5 +28,6 @@ pub(crate) fn run(arguments: &KillArguments) -> Result<bool, String> {
     let settings = Settings { seed: arguments.seed, operations: OPERATIONS };
     let summary = Summary::new("kill", &settings, 1, &tally, &[]);
     summary.print(arguments.json);
-    Ok(summary.is_good())
+    let none = || (tally.kills.get() == 0).then(|| "no process was killed: nothing is shown".to_owned());
+    Ok(summary.ending(none))
 }

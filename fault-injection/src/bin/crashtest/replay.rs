@@ -58,14 +58,22 @@ fn find(settings: &Settings, address: &Address) -> Result<(Subject, Run<Subject>
         }
         Source::Sequence(numbers) if numbers.is_empty() => (exhaustive::subject(), exhaustive::formatted().0),
         Source::Sequence(numbers) => {
-            (exhaustive::subject(), exhaustive::sequence(&exhaustive::formatted().1, numbers))
+            let run = exhaustive::sequence(&exhaustive::formatted().1, numbers);
+            let unknown = || format!("there is no operation with one of the numbers {numbers:?}");
+            (exhaustive::subject(), run.ok_or_else(unknown)?)
         }
     };
     if address.kept.is_none() && !address.fresh {
         return Ok((subject, round));
     }
     let operations: Vec<Operation> = match &address.kept {
-        Some(kept) => kept.iter().filter_map(|&at| round.operations.get(at).cloned()).collect(),
+        Some(kept) => {
+            let operation = |&at: &usize| {
+                let unknown = || format!("there is no operation {at} among {}", round.operations.len());
+                round.operations.get(at).cloned().ok_or_else(unknown)
+            };
+            kept.iter().map(operation).collect::<Result<_, _>>()?
+        }
         None => round.operations.clone(),
     };
     let (run, _) = if address.fresh {
@@ -76,4 +84,27 @@ fn find(settings: &Settings, address: &Address) -> Result<(Subject, Run<Subject>
         round.again(&subject, &operations)
     };
     Ok((subject, run))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_not_left_out() {
+        let settings = Settings { seed: 1, operations: 3 };
+        let told = |text: &str| story(&settings, &text.parse().unwrap(), None).map(|(_, is_good)| is_good);
+        assert_eq!(told("sequence=0 cut=7 keep=all"), Ok(true));
+        assert_eq!(told("sequence=0 operations=0 cut=7 keep=all"), Ok(true));
+        for text in [
+            "sequence=99 cut=7 keep=all",
+            "sequence=0,99",
+            "sequence=0 operations=0,1",
+            "sequence=0 cut=99999 keep=all",
+            "sequence=0 injury=0x1",
+            "chain=0 round=99",
+        ] {
+            assert!(told(text).is_err(), "{text}");
+        }
+    }
 }

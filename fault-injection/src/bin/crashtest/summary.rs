@@ -8,6 +8,8 @@ use fault_injection::harness::{Class, Counter, PHASES, Tally, phase_name};
 use fault_injection::oracle::Oracle;
 use serde::Serialize;
 
+use crate::Ending;
+
 #[derive(Debug, Serialize)]
 pub(crate) struct Violation {
     pub(crate) oracle: &'static str,
@@ -48,6 +50,7 @@ pub(crate) struct Bound {
     pub(crate) due: u64,
     pub(crate) merged: u64,
     pub(crate) all: u64,
+    pub(crate) complete: bool,
     #[serde(skip)]
     pub(crate) words: String,
 }
@@ -74,6 +77,7 @@ pub(crate) struct Summary {
     recoveries_by_depth: Vec<u64>,
     damaged_recoveries: u64,
     refusals: u64,
+    earlier_states: u64,
     second_lives: u64,
     closer_looks: u64,
     kills: u64,
@@ -151,6 +155,7 @@ impl Summary {
             recoveries_by_depth: tally.recoveries_by_depth.iter().map(Counter::get).collect(),
             damaged_recoveries: tally.damaged_recoveries.get(),
             refusals: tally.refusals.get(),
+            earlier_states: tally.earlier.get(),
             second_lives: tally.lives.get(),
             closer_looks: tally.probes.get(),
             kills: tally.kills.get(),
@@ -161,8 +166,17 @@ impl Summary {
         }
     }
 
-    pub(crate) fn is_good(&self) -> bool {
-        self.violations == 0
+    /// Whether nothing was tried.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.crash_states == 0
+    }
+
+    /// How the command ends; `open` says what is left to do, if no rule was broken.
+    pub(crate) fn ending(&self, open: impl FnOnce() -> Option<String>) -> Ending {
+        match self.violations {
+            0 => open().map_or(Ending::Good, Ending::Incomplete),
+            _ => Ending::Broken,
+        }
     }
 
     pub(crate) fn print(&self, json: bool) {
@@ -208,6 +222,7 @@ impl Summary {
             }
             row("  of damage", self.damaged_recoveries, "rot, lost and misdirected writes, stale groups");
             row("    refused", self.refusals, "by a typed error that names the place");
+            row("    earlier", self.earlier_states, "the extents of an earlier round, torn tail reported");
             row("  closer looks", self.closer_looks, "checker, twin, fresh load, recovery twice");
             let proved = self.oracles.iter().filter(|oracle| oracle.proved).count();
             row("oracles", proved as u64, "each rejected its bait before the run");

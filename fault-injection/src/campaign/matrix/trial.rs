@@ -1,6 +1,5 @@
 //! A case on trial: an image is opened and judged by what the history allows.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use freehold::device::{Device, ManualClock, Port};
@@ -11,7 +10,7 @@ use crate::allocator::Subject;
 use crate::allocator::model::State;
 use crate::disk::CowDisk;
 use crate::harness::{Damage, History, Judge, Progress, Verdict};
-use crate::oracle::Violation;
+use crate::oracle::{Violation, without_panic};
 
 /// What an image is judged by.
 #[derive(Clone, Copy)]
@@ -46,16 +45,16 @@ impl Trial<'_> {
     /// Opens what is on a device and judges it.
     pub(super) fn judge(&self, device: Arc<dyn Device>, damage: Damage) -> Result<Outcome, Violation> {
         let judge = Judge { subject: self.subject, history: self.history };
-        let judged = catch_unwind(AssertUnwindSafe(|| {
-            judge.recover(device, self.progress, damage).map(|(verdict, _)| verdict)
-        }));
-        match judged.unwrap_or_else(|panic| Err(Violation::panic(&*panic)))? {
+        let judged =
+            without_panic(|| judge.recover(device, self.progress, damage).map(|(verdict, _)| verdict));
+        match judged? {
             Verdict::Recovered { steps, torn_tail, .. } => {
                 let whole = steps >= self.progress.acknowledged;
                 Ok(Outcome::Opened(Finding { whole, torn_tail, steps }))
             }
             Verdict::NotFormatted => Ok(Outcome::NotFormatted),
-            Verdict::Refused(_) => Ok(Outcome::Refused),
+            // A state from before the history has the torn tail reported.
+            Verdict::Refused(_) | Verdict::Earlier => Ok(Outcome::Refused),
         }
     }
 
