@@ -88,7 +88,7 @@ impl Transaction {
             return Ok(None);
         }
         let Some(permit) = journal.try_claim_space(self.checked_bound(&[])?) else { return Ok(None) };
-        // Others may have filled it meanwhile, and replay counts on it that whoever has a claim has looked.
+        // Looked at with the claim in hand: the limit of replay counts on that.
         if journal.is_overlay_full() {
             return Ok(None);
         }
