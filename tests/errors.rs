@@ -28,6 +28,7 @@ enum Failing {
     Flush,
     Preallocate,
     Read,
+    Writeback,
 }
 
 #[derive(Debug)]
@@ -35,12 +36,19 @@ struct Fragile {
     inner: MemoryDevice,
     failing: Mutex<Option<Failing>>,
     changes: AtomicU64,
+    /// Offset and length of what the medium was to begin with.
+    writebacks: Mutex<Vec<(u64, u64)>>,
 }
 
 impl Fragile {
     fn new() -> Arc<Self> {
         let inner = MemoryDevice::zeroed(512 << 10);
-        Arc::new(Self { inner, failing: Mutex::new(None), changes: AtomicU64::new(0) })
+        Arc::new(Self {
+            inner,
+            failing: Mutex::new(None),
+            changes: AtomicU64::new(0),
+            writebacks: Mutex::default(),
+        })
     }
 
     fn fail(&self, what: Failing) {
@@ -73,6 +81,10 @@ impl Device for Fragile {
         self.changes.fetch_add(1, Ordering::Relaxed);
         self.check(Failing::Write(purpose))?;
         self.inner.write_at(offset, data, purpose)
+    }
+    fn start_writeback(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.writebacks.lock().unwrap().push((offset, len));
+        self.check(Failing::Writeback)
     }
     fn flush(&self) -> io::Result<()> {
         self.changes.fetch_add(1, Ordering::Relaxed);
@@ -160,6 +172,23 @@ async fn a_failed_checkpoint_stops_the_store_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn the_medium_begins_with_a_blob_before_its_commit_and_not_with_pieces() {
+    let (device, store) = formatted().await;
+    let mut txn = store.begin();
+    let blob = txn.alloc(10_000).await.unwrap();
+    let begun = || std::mem::take(&mut *device.writebacks.lock().unwrap());
+    store.write_at(&blob, 0, &[1; 5000]).await.unwrap();
+    assert_eq!(begun(), []);
+    store.write_at(&blob, 5000, &[2; 5000]).await.unwrap();
+    assert_eq!(begun(), [(blob.offset, blob.len)]);
+    txn.commit().await.unwrap();
+    // A page of the caller that is written again and again.
+    store.write_at(&blob, 8192, &[3; 1808]).await.unwrap();
+    assert_eq!(begun(), []);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn other_failures_concern_their_call_only() {
     let (device, store) = formatted().await;
     device.fail(Failing::Preallocate);
@@ -172,6 +201,11 @@ async fn other_failures_concern_their_call_only() {
     store.checkpoint().await.unwrap();
     device.fail(Failing::Write(Purpose::CallerDirect));
     assert!(matches!(store.write_at(&extent, 0, b"x").await, Err(Error::Io { .. })));
+    device.fail(Failing::Writeback);
+    let mut txn = store.begin();
+    let new = txn.alloc(4096).await.unwrap();
+    assert!(matches!(store.write_at(&new, 0, b"x").await, Err(Error::Io { .. })));
+    drop(txn);
     device.fail(Failing::Read);
     assert!(matches!(store.read_at(&extent, 0, 8).await, Err(Error::Io { .. })));
     // A failed read under a journaled write: not committed, and nothing is held.

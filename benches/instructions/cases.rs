@@ -12,6 +12,8 @@ use super::Failure;
 
 const STORE_BYTES: usize = 256 << 20;
 const LIVE: usize = 2000;
+const BLOB_BYTES: usize = 16 << 10;
+const ENTRY_BYTES: u64 = 32;
 /// Transactions in one group.
 const TOGETHER: usize = 64;
 
@@ -22,17 +24,19 @@ pub(crate) enum Case {
     CommitAlone,
     CommitTogether,
     CommitItems,
+    Put,
     Replay,
     Place,
 }
 
 impl Case {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Reserve,
         Self::Claim,
         Self::CommitAlone,
         Self::CommitTogether,
         Self::CommitItems,
+        Self::Put,
         Self::Replay,
         Self::Place,
     ];
@@ -44,6 +48,7 @@ impl Case {
             Self::CommitAlone => "a replacement committed, alone in its group",
             Self::CommitTogether => "a replacement committed, 64 in a group",
             Self::CommitItems => "an item replaced and committed, 64 in a group",
+            Self::Put => "a blob of 16 KiB written, and committed with its entry in an index, 64 in a group",
             Self::Replay => "a replacement committed, and replayed at the next opening",
             Self::Place => "three legs placed, ten pieces each, on 64 sources with 1,000 areas",
         }
@@ -77,6 +82,7 @@ impl Case {
             }
             Self::CommitAlone => live.replace(&store, times, 1).await?,
             Self::CommitTogether | Self::CommitItems => live.replace(&store, times, TOGETHER).await?,
+            Self::Put => put_often(&store, &mut live, times).await?,
             Self::Replay => {
                 store.checkpoint().await?;
                 live.replace(&store, times, TOGETHER).await?;
@@ -100,6 +106,29 @@ fn place_often(times: u64) -> Result<(), Failure> {
     let request = Request { stripes: 3, ..Request::new(1_500, Policy::Normal) };
     for _ in 0..times {
         black_box(place(black_box(&sources), black_box(&request))?);
+    }
+    Ok(())
+}
+
+/// Each put replaces a blob and its entry in the index.
+async fn put_often(store: &Allocator, live: &mut Live, times: usize) -> Result<(), Failure> {
+    let mut transaction = store.begin();
+    let index = transaction.alloc(TOGETHER as u64 * ENTRY_BYTES).await?;
+    transaction.commit().await?;
+    let (index, data) = (&index, &[0xCD; BLOB_BYTES]);
+    for _ in 0..times / TOGETHER {
+        let puts = live.extents.drain(..TOGETHER).zip(0..).map(|(old, slot)| async move {
+            let mut transaction = store.begin();
+            let blob = transaction.alloc(BLOB_BYTES as u64).await?;
+            store.write_at(&blob, 0, data).await?;
+            transaction.write(index, slot * ENTRY_BYTES, &blob.to_bytes()).await?;
+            transaction.free(&old).await?;
+            transaction.commit().await?;
+            Ok::<_, Failure>(blob)
+        });
+        for blob in join_all(puts.collect::<Vec<_>>()).await {
+            live.extents.push(blob?);
+        }
     }
     Ok(())
 }

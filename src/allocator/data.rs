@@ -1,5 +1,6 @@
 //! The caller's own bytes: read with the overlay, written directly.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,6 +12,8 @@ use crate::error::{Error, Result};
 /// Checkpoints after which a block that is locked must have left the journal. One does; more than a few are a defect, and
 /// better an error than a loop without end.
 const MAX_CHECKPOINTS: u32 = 16;
+/// So many bytes of an extent are worth commands to the medium of their own.
+const WINDOW_BYTES: u64 = 64 << 10;
 
 /// Names a completed direct write, so that a commit can be made to wait until it is durable (rule 16).
 ///
@@ -126,18 +129,11 @@ impl Allocator {
             move || {
                 let completed = inner.journal.data_written(len);
                 number.store(completed, Ordering::Release);
-                let mut core = inner.core();
-                // It may have another length by now.
-                if let Some(reserved) = core.reserved.get_mut(&extent.offset)
-                    && reserved.extent.generation == extent.generation
-                {
-                    // Two writes may get here in the other order.
-                    reserved.data_number = reserved.data_number.max(completed);
-                }
-                if let Some(resized) = core.resized.get_mut(&extent.offset)
-                    && resized.extent.generation == extent.generation
-                {
-                    resized.data_number = resized.data_number.max(completed);
+                let is_new = inner.note_data(&extent, completed);
+                let page_bytes = inner.layout().page_bytes();
+                match due_for_writeback(&extent, &(start..start + len), is_new, page_bytes) {
+                    Some(due) => inner.journal.port().start_writeback(due.start, due.end - due.start),
+                    None => Ok(()),
                 }
             }
         };
@@ -174,7 +170,39 @@ impl Allocator {
     }
 }
 
+/// What the medium is to begin with when a range of an extent has been written, so that the next flush has less to wait for:
+/// windows that are written up to their ends, and with its last page the rest of a new extent, which is complete then. Shorter
+/// pieces are left to the flush, which writes neighbours together, and only once what is written twice.
+fn due_for_writeback(
+    extent: &Extent,
+    written: &Range<u64>,
+    is_new: bool,
+    page_bytes: u32,
+) -> Option<Range<u64>> {
+    let window = |offset: u64| extent.offset + (offset - extent.offset) / WINDOW_BYTES * WINDOW_BYTES;
+    let is_complete = is_new && written.end.next_multiple_of(page_bytes.into()) >= extent.end();
+    let end = if is_complete { extent.end() } else { window(written.end) };
+    let due = window(written.start)..end;
+    (!due.is_empty()).then_some(due)
+}
+
 impl Inner {
+    /// A direct write into an extent has ended. Whoever commits the extent, or its new length, waits until that is durable. Returns
+    /// whether the extent is not committed.
+    fn note_data(&self, extent: &Extent, number: u64) -> bool {
+        let mut core = self.core();
+        // It may have another length by now.
+        let is_own = |other: &Extent| other.generation == extent.generation;
+        if let Some(resized) = core.resized.get_mut(&extent.offset).filter(|own| is_own(&own.extent)) {
+            resized.data_number = resized.data_number.max(number);
+        }
+        let reserved = core.reserved.get_mut(&extent.offset).filter(|own| is_own(&own.extent));
+        let Some(reserved) = reserved else { return false };
+        // Two writes may get here in the other order.
+        reserved.data_number = reserved.data_number.max(number);
+        true
+    }
+
     /// Whether a handle is that of an item smaller than a page.
     pub(super) fn is_item(&self, extent: &Extent) -> bool {
         !extent.len.is_multiple_of(self.layout().page_bytes().into())
@@ -204,5 +232,37 @@ impl Inner {
     pub(super) fn block_range(&self, offset: u64, len: u64) -> std::ops::Range<u64> {
         let block = u64::from(self.layout().block_bytes());
         offset / block * block..(offset + len).next_multiple_of(block)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_complete_is_due_for_writeback_and_pieces_are_not() {
+        const KIB: u64 = 1 << 10;
+        let due = |len: u64, written: Range<u64>, is_new: bool| {
+            let extent = Extent { offset: 12 * KIB, len: len * KIB, generation: 1 };
+            let written = extent.offset + written.start..extent.offset + written.end;
+            let due = due_for_writeback(&extent, &written, is_new, 4096)?;
+            Some((due.start - extent.offset) / KIB..(due.end - extent.offset) / KIB)
+        };
+        // A blob that ends within its last page, in one piece and in two.
+        assert_eq!(due(16, 0..12 * KIB + 1, true), Some(0..16));
+        assert_eq!(due(16, 0..12 * KIB, true), None);
+        assert_eq!(due(16, 8 * KIB..13 * KIB, true), Some(0..16));
+        // One that is committed may be written again at once.
+        assert_eq!(due(16, 0..16 * KIB, false), None);
+        for is_new in [true, false] {
+            assert_eq!(due(1024, 0..4 * KIB, is_new), None);
+            // A stream, piece by piece: the window when its last piece is there.
+            assert_eq!(due(1024, 56 * KIB..60 * KIB, is_new), None);
+            assert_eq!(due(1024, 60 * KIB..64 * KIB, is_new), Some(0..64));
+            assert_eq!(due(1024, 60 * KIB..68 * KIB, is_new), Some(0..64));
+            assert_eq!(due(1024, 100 * KIB..300 * KIB, is_new), Some(64..256));
+        }
+        assert_eq!(due(1024, 1020 * KIB..1021 * KIB, true), Some(960..1024));
+        assert_eq!(due(1024, 1020 * KIB..1021 * KIB, false), None);
     }
 }

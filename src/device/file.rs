@@ -7,6 +7,7 @@ mod journal_way;
 #[cfg(test)]
 mod tests;
 pub(super) mod transfer;
+mod writeback;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSliceMut};
@@ -21,6 +22,7 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use self::direct::WriteGate;
 use self::facts::Kind;
 use self::journal_way::JournalWay;
+use self::writeback::Writeback;
 use super::lock::{Access, LockedFile, in_path, open_existing};
 use super::{Device, DeviceGeometry, Purpose};
 use crate::error::{Error, IoOperation, Result};
@@ -127,6 +129,7 @@ impl FileDeviceOptions {
             gate: WriteGate::default(),
             cached_journal: self.cached_journal,
             cannot_tell: AtomicBool::new(false),
+            writeback: Writeback::default(),
             journal: OnceLock::new(),
         })
     }
@@ -180,6 +183,7 @@ pub struct FileDevice {
     cached_journal: bool,
     /// The file system has said that it does not know whether a read would wait.
     cannot_tell: AtomicBool,
+    writeback: Writeback,
     /// How the journal is written, once its place is known.
     journal: OnceLock<Option<JournalWay>>,
 }
@@ -286,6 +290,12 @@ impl Device for FileDevice {
             return Ok(());
         }
         direct::write(&*self.file, &self.gate, self.align(), offset, data)
+    }
+
+    /// Past the page cache there is nothing left to begin with.
+    fn start_writeback(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.check_change(offset, len)?;
+        if self.direct || len == 0 { Ok(()) } else { self.writeback.start(&self.file, offset, len) }
     }
 
     /// `fdatasync`, called exactly once: the system call is made here and not by the standard library, which repeats

@@ -82,6 +82,12 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
     /// Writes all of `data` at `offset`. Durable only after the next successful [`flush`](Device::flush).
     fn write_at(&self, offset: u64, data: &[u8], purpose: Purpose) -> io::Result<()>;
 
+    /// Has the medium begin with what was written in the range and is in a cache, without waiting for it. It saves the next
+    /// [`flush`](Device::flush) time, and makes nothing durable. An error means that some of that may be lost.
+    fn start_writeback(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Makes all completed writes durable (data, and what is needed to read it back).
     fn flush(&self) -> io::Result<()>;
 

@@ -17,8 +17,10 @@ pub struct Port {
     metrics: Metrics,
     poison: OnceLock<Arc<Error>>,
     read_only: bool,
-    /// What short direct writes of the caller took of late, in nanoseconds; for ever, before the first.
-    recent_direct: AtomicU64,
+    /// What short direct writes of the caller took of late.
+    recent_direct: Recent,
+    /// The same of starting their writeback.
+    recent_writeback: Recent,
 }
 
 /// A direct write of more bytes than this says nothing of what a short one takes.
@@ -35,7 +37,8 @@ impl Port {
             metrics: Metrics::default(),
             poison: OnceLock::new(),
             read_only,
-            recent_direct: AtomicU64::new(u64::MAX),
+            recent_direct: Recent::default(),
+            recent_writeback: Recent::default(),
         }
     }
 
@@ -135,25 +138,30 @@ impl Port {
         let took = self.clock.monotonic().saturating_sub(start);
         self.metrics.count_write(data.len(), took);
         if purpose == Purpose::CallerDirect && data.len() <= SHORT_WRITE_BYTES {
-            self.note_direct(took);
+            self.recent_direct.note(took);
         }
         Ok(())
     }
 
-    /// Takes a short direct write into account for what is expected of the next. One that is lost between two threads
-    /// changes nothing that matters.
-    fn note_direct(&self, took: Duration) {
-        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        let recent = self.recent_direct.load(Ordering::Relaxed);
-        let next = if recent == u64::MAX { took } else { recent - recent / 8 + took / 8 };
-        self.recent_direct.store(next, Ordering::Relaxed);
+    /// Has the medium begin with what was written in the range, so that the next flush has less to wait for.
+    pub fn start_writeback(&self, offset: u64, len: u64) -> Result<()> {
+        self.check_writable()?;
+        let start = self.clock.monotonic();
+        self.device
+            .start_writeback(offset, len)
+            .map_err(|e| Error::io(IoOperation::Write, offset, len, e))?;
+        if len <= SHORT_WRITE_BYTES as u64 {
+            self.recent_writeback.note(self.clock.monotonic().saturating_sub(start));
+        }
+        Ok(())
     }
 
-    /// What a direct write of so many bytes is expected to take, when that is known: it goes into a cache, or it does not.
+    /// What a direct write of so many bytes is expected to take, and the start of its writeback, when that is known: it goes into
+    /// a cache, or it does not.
     #[must_use]
     pub fn expected_direct_write(&self, bytes: usize) -> Option<Duration> {
-        let recent = self.recent_direct.load(Ordering::Relaxed);
-        (bytes <= SHORT_WRITE_BYTES && recent != u64::MAX).then(|| Duration::from_nanos(recent))
+        let write = self.recent_direct.get().filter(|_| bytes <= SHORT_WRITE_BYTES)?;
+        Some(write + self.recent_writeback.get().unwrap_or_default())
     }
 
     /// Makes every completed write durable.
@@ -175,5 +183,31 @@ impl Port {
     pub fn preallocate(&self, offset: u64, len: u64) -> Result<()> {
         self.check_writable()?;
         self.device.preallocate(offset, len).map_err(|e| Error::io(IoOperation::Preallocate, offset, len, e))
+    }
+}
+
+/// What calls took of late, in nanoseconds; for ever, before the first.
+#[derive(Debug)]
+struct Recent(AtomicU64);
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
+}
+
+impl Recent {
+    /// Takes a call into account for what is expected of the next. One that is lost between two threads changes nothing that
+    /// matters.
+    fn note(&self, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let recent = self.0.load(Ordering::Relaxed);
+        let next = if recent == u64::MAX { took } else { recent - recent / 8 + took / 8 };
+        self.0.store(next, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<Duration> {
+        let recent = self.0.load(Ordering::Relaxed);
+        (recent != u64::MAX).then(|| Duration::from_nanos(recent))
     }
 }
