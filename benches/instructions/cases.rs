@@ -12,7 +12,7 @@ use super::Failure;
 
 const STORE_BYTES: usize = 256 << 20;
 const LIVE: usize = 2000;
-const BLOB_BYTES: usize = 16 << 10;
+const BLOB_BYTES: usize = 4 << 10;
 const ENTRY_BYTES: u64 = 32;
 /// Transactions in one group.
 const TOGETHER: usize = 64;
@@ -48,7 +48,7 @@ impl Case {
             Self::CommitAlone => "a replacement committed, alone in its group",
             Self::CommitTogether => "a replacement committed, 64 in a group",
             Self::CommitItems => "an item replaced and committed, 64 in a group",
-            Self::Put => "a blob of 16 KiB written, and committed with its entry in an index, 64 in a group",
+            Self::Put => "a blob of 4 KiB written, flushed, and committed with its entry in an index",
             Self::Replay => "a replacement committed, and replayed at the next opening",
             Self::Place => "three legs placed, ten pieces each, on 64 sources with 1,000 areas",
         }
@@ -110,7 +110,7 @@ fn place_often(times: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Each put replaces a blob and its entry in the index.
+/// Each put replaces a blob and its entry in the index. On a device that does not block each has its own flush and its own group.
 async fn put_often(store: &Allocator, live: &mut Live, times: usize) -> Result<(), Failure> {
     let mut transaction = store.begin();
     let index = transaction.alloc(TOGETHER as u64 * ENTRY_BYTES).await?;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use freehold::device::{Device, FileDevice, FileDeviceOptions};
 use freehold::{AllocRequest, AllocatorStats, Extent};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -148,7 +149,7 @@ impl<const DIRECT: bool> Subject for Blobs<DIRECT> {
         let tasks = match load {
             Load::Tasks(tasks) => tasks,
             Load::Reads(tasks) => return self.runtime.block_on(self.read(tasks, time)).map(Some),
-            Load::Rush | Load::Reserve => return Ok(None),
+            Load::Rush | Load::Reserve | Load::Early(_) => return Ok(None),
         };
         let before = self.stats();
         let turn = self.runtime.block_on(self.share(tasks, time))?;
@@ -177,6 +178,8 @@ impl Share {
 /// A file that exists in full: records in front, data behind.
 pub(crate) struct BlobFloor {
     file: File,
+    /// The same file, to begin the writeback of a blob with; not where the page cache has no part in it.
+    early: Option<FileDevice>,
     slots: Vec<u64>,
     random: Random,
     position: usize,
@@ -191,12 +194,16 @@ impl BlobFloor {
         // Room for the blob that replaces another.
         let slots = 2 * blobs;
         let mut file = write_in_full(&path, JOURNAL_BYTES + slots * BLOB_BYTES)?;
+        let mut early = None;
         if direct {
             file = open_direct(&path, false)?;
+        } else {
+            early = Some(FileDeviceOptions::new().open(&path)?);
         }
         let slots = (0..slots).map(|slot| u64::try_from(JOURNAL_BYTES + slot * BLOB_BYTES));
         Ok(Self {
             file,
+            early,
             slots: slots.collect::<Result<_, _>>()?,
             random: Random::new(1),
             position: 0,
@@ -205,9 +212,12 @@ impl BlobFloor {
         })
     }
 
-    fn put(&mut self) -> Result<(), Failure> {
+    fn put(&mut self, load: Load) -> Result<(), Failure> {
         let slot = self.random.take(&mut self.slots).ok_or("the floor has no slot")?;
         self.file.write_all_at(self.buffer.blocks(BLOB_BYTES)?, slot)?;
+        if let (Load::Early(_), Some(device)) = (load, &self.early) {
+            device.start_writeback(slot, BLOB_BYTES as u64)?;
+        }
         self.slots.push(slot);
         Ok(())
     }
@@ -260,12 +270,15 @@ impl Subject for BlobFloor {
         if let Load::Reads(tasks) = load {
             return self.read(tasks, time).map(Some);
         }
+        if matches!(load, Load::Early(_)) && self.early.is_none() {
+            return Ok(None);
+        }
         let started = Instant::now();
         let (mut times, mut operations) = (Times::default(), 0);
         let (mut flushes, mut bytes) = (0.0, 0.0);
         while started.elapsed() < time {
             let began = Instant::now();
-            self.put()?;
+            self.put(load)?;
             operations += 1;
             flushes += self.share.flushes;
             bytes += self.share.journal_bytes;

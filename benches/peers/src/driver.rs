@@ -23,6 +23,8 @@ pub(crate) enum Load {
     Reserve,
     /// Blobs that the page cache has are read by so many tasks.
     Reads(usize),
+    /// The floor of puts from so many tasks, with the writeback of each blob begun at once.
+    Early(usize),
 }
 
 /// One turn.
@@ -183,7 +185,7 @@ impl<C: Contender> Subject for Driver<C> {
         let turn = match load {
             Load::Tasks(tasks) => runtime.block_on(self.share(tasks, time)).map(Some),
             Load::Rush | Load::Reserve => runtime.block_on(self.alone(load, time)),
-            Load::Reads(_) => return Ok(None),
+            Load::Reads(_) | Load::Early(_) => return Ok(None),
         };
         let stats = before.zip(self.contender.stats()).map(|(before, after)| Box::new([before, after]));
         Ok(turn?.map(|turn| Turn { stats, ..turn }))

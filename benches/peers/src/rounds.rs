@@ -136,7 +136,8 @@ pub(crate) fn blobs(
     let mut results = Results::default();
     for round in 0..options.rounds {
         eprintln!("blobs: round {} of {}", round + 1, options.rounds);
-        for load in tasks.iter().copied().map(Load::Tasks) {
+        for &tasks in &tasks {
+            let load = Load::Tasks(tasks);
             for pair in &mut pairs {
                 let [store_dir, floor_dir] = &pair.dirs;
                 let Some(turn) = measured(pair.store.as_mut(), store_dir, source, load, options.turn)? else {
@@ -144,8 +145,10 @@ pub(crate) fn blobs(
                 };
                 pair.floor.share = Share::of(&turn);
                 results.add(pair.kind, load, turn);
-                if let Some(turn) = measured(&mut pair.floor, floor_dir, source, load, options.turn)? {
-                    results.add(pair.floor_kind, load, turn);
+                for load in [load, Load::Early(tasks)] {
+                    if let Some(turn) = measured(&mut pair.floor, floor_dir, source, load, options.turn)? {
+                        results.add(pair.floor_kind, load, turn);
+                    }
                 }
             }
         }

@@ -105,7 +105,7 @@ impl Subject for Floor {
         let tasks = match load {
             Load::Tasks(tasks) => tasks,
             Load::Rush if !self.direct => 1,
-            Load::Rush | Load::Reserve | Load::Reads(_) => return Ok(None),
+            Load::Rush | Load::Reserve | Load::Reads(_) | Load::Early(_) => return Ok(None),
         };
         let started = Instant::now();
         let (mut times, mut operations) = (Times::default(), 0);

@@ -148,6 +148,7 @@ pub(super) fn puts(report: &mut Report, figures: &Figures) {
         "p99, us",
         "flushes each",
         "CPU each, us",
+        "alone, writeback begun at once, puts/s",
     ];
     let results = &figures.blobs;
     let mut rows = Vec::new();
@@ -162,6 +163,7 @@ pub(super) fn puts(report: &mut Report, figures: &Figures) {
             row.extend([
                 middle(over(results, kind, load, own)),
                 middle(over(results, kind, load, |turn| turn.cpu() * 1e6)),
+                interval(over(results, floor, Load::Early(count), Turn::rate)),
             ]);
             rows.push(row);
         }
