@@ -29,6 +29,7 @@ enum Failing {
     Preallocate,
     Read,
     Writeback,
+    WritebackEnd,
 }
 
 #[derive(Debug)]
@@ -38,16 +39,19 @@ struct Fragile {
     changes: AtomicU64,
     /// Offset and length of what the medium was to begin with.
     writebacks: Mutex<Vec<(u64, u64)>>,
+    /// The same of what it had to end with.
+    ended: Mutex<Vec<(u64, u64)>>,
 }
 
 impl Fragile {
-    fn new() -> Arc<Self> {
-        let inner = MemoryDevice::zeroed(512 << 10);
+    fn new(bytes: usize) -> Arc<Self> {
+        let inner = MemoryDevice::zeroed(bytes);
         Arc::new(Self {
             inner,
             failing: Mutex::new(None),
             changes: AtomicU64::new(0),
             writebacks: Mutex::default(),
+            ended: Mutex::default(),
         })
     }
 
@@ -86,6 +90,10 @@ impl Device for Fragile {
         self.writebacks.lock().unwrap().push((offset, len));
         self.check(Failing::Writeback)
     }
+    fn finish_writeback(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.ended.lock().unwrap().push((offset, len));
+        self.check(Failing::WritebackEnd)
+    }
     fn flush(&self) -> io::Result<()> {
         self.changes.fetch_add(1, Ordering::Relaxed);
         self.check(Failing::Flush)
@@ -106,8 +114,17 @@ async fn open(device: &Arc<Fragile>) -> Allocator {
 }
 
 async fn formatted() -> (Arc<Fragile>, Allocator) {
-    let device = Fragile::new();
-    FormatOptions::new().format_device(device.clone()).await.unwrap();
+    formatted_with(512 << 10, FormatOptions::new()).await
+}
+
+/// With a journal for large transactions.
+async fn formatted_large() -> (Arc<Fragile>, Allocator) {
+    formatted_with(8 << 20, FormatOptions::new().journal_bytes(1 << 20)).await
+}
+
+async fn formatted_with(bytes: usize, options: FormatOptions) -> (Arc<Fragile>, Allocator) {
+    let device = Fragile::new(bytes);
+    options.format_device(device.clone()).await.unwrap();
     let store = open(&device).await;
     (device, store)
 }
@@ -186,6 +203,51 @@ async fn the_medium_begins_with_a_blob_before_its_commit_and_not_with_pieces() {
     store.write_at(&blob, 8192, &[3; 1808]).await.unwrap();
     assert_eq!(begun(), []);
     store.close().await.unwrap();
+}
+
+/// Twenty blocks of the caller that the next checkpoint writes in place.
+async fn twenty_blocks(store: &Allocator) -> Extent {
+    let mut txn = store.begin();
+    let extent = txn.alloc(AllocRequest::bytes(20 << 12).owner(1)).await.unwrap();
+    for block in 0..20 {
+        txn.write(&extent, block << 12, b"x").await.unwrap();
+    }
+    txn.commit().await.unwrap();
+    extent
+}
+
+#[tokio::test]
+async fn a_checkpoint_goes_in_place_a_few_blocks_at_a_time() {
+    let (device, store) = formatted_large().await;
+    let extent = twenty_blocks(&store).await;
+    store.checkpoint().await.unwrap();
+    let ended = std::mem::take(&mut *device.ended.lock().unwrap());
+    // Nobody knows how many blocks of metadata come first; the rest is left to the flush.
+    let caller = ended.iter().filter(|(offset, _)| (extent.offset..extent.end()).contains(offset));
+    let bytes: u64 = caller.map(|(_, len)| len).sum();
+    assert!((4 << 12..=20 << 12).contains(&bytes), "{ended:?}");
+    assert!(ended.iter().all(|(_, len)| *len <= 64 << 10), "{ended:?}");
+
+    // Nobody commits any more, and nobody is held up.
+    let mut txn = store.begin();
+    for block in 0..20 {
+        txn.write(&extent, block << 12, b"y").await.unwrap();
+    }
+    txn.commit().await.unwrap();
+    store.close().await.unwrap();
+    assert_eq!(*device.ended.lock().unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_cannot_reach_the_medium_stops_the_store_and_loses_nothing() {
+    let (device, store) = formatted_large().await;
+    twenty_blocks(&store).await;
+    device.fail(Failing::WritebackEnd);
+    let error = store.checkpoint().await.unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+    assert!(matches!(commit_one(&store, 2).await, Err(Error::Poisoned { .. })));
+    drop(store);
+    assert_eq!(owners(&open(&device).await).await, [1]);
 }
 
 #[tokio::test]

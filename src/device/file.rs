@@ -298,6 +298,11 @@ impl Device for FileDevice {
         if self.direct || len == 0 { Ok(()) } else { self.writeback.start(&self.file, offset, len) }
     }
 
+    fn finish_writeback(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.check_change(offset, len)?;
+        if self.direct || len == 0 { Ok(()) } else { self.writeback.finish(&self.file, offset, len) }
+    }
+
     /// `fdatasync`, called exactly once: the system call is made here and not by the standard library, which repeats
     /// it after an interruption, and the second answer would hide what the first one lost.
     fn flush(&self) -> io::Result<()> {

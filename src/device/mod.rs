@@ -88,6 +88,11 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
         Ok(())
     }
 
+    /// Does the same, and waits for it. An error is like one of a flush: it may be about any write, and is not told again.
+    fn finish_writeback(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Makes all completed writes durable (data, and what is needed to read it back).
     fn flush(&self) -> io::Result<()>;
 

@@ -156,6 +156,12 @@ impl Port {
         Ok(())
     }
 
+    /// The same, and waits for it. An error means that anything may be lost that was written.
+    pub fn finish_writeback(&self, offset: u64, len: u64) -> Result<()> {
+        self.check_writable()?;
+        self.device.finish_writeback(offset, len).map_err(|e| Error::io(IoOperation::Flush, offset, len, e))
+    }
+
     /// What a direct write of so many bytes is expected to take, and the start of its writeback, when that is known: it goes into
     /// a cache, or it does not.
     #[must_use]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::drive::FailOnPanic;
 use super::engine::{Journal, Writer, count};
+use super::in_place::InPlace;
 use super::overlay::BlockId;
 use super::superblocks::SuperblockPair;
 use crate::device::Purpose;
@@ -174,11 +175,12 @@ impl Journal {
             }
         }
         let staged = self.lock(&self.tree).stage(&self.port, &leaves)?;
+        let mut in_place = InPlace::new(self);
         for ((_, content), offset) in leaves.iter().zip(&staged.leaf_offsets) {
-            self.port.write(*offset, content, Purpose::Metadata)?;
+            in_place.write(*offset, content, Purpose::Metadata)?;
         }
         for &(offset, node) in &staged.interior_offsets {
-            self.port.write(offset, staged.block(node), Purpose::ChecksumTree)?;
+            in_place.write(offset, staged.block(node), Purpose::ChecksumTree)?;
         }
         if !caller.is_empty() {
             // From here on the effects of these groups are in the caller's pages. Damage to one of them must never be
@@ -187,11 +189,8 @@ impl Journal {
             self.port.flush()?;
         }
         for (block, content) in caller {
-            self.port.write(
-                block * u64::from(self.layout.block_bytes()),
-                content,
-                Purpose::CallerCheckpoint,
-            )?;
+            let offset = block * u64::from(self.layout.block_bytes());
+            in_place.write(offset, content, Purpose::CallerCheckpoint)?;
         }
         let mark = self.data.mark();
         self.port.flush()?;

@@ -36,6 +36,7 @@ mod drive;
 mod engine;
 mod extents;
 mod group;
+mod in_place;
 mod kept;
 mod maintenance;
 mod marks;

@@ -308,3 +308,24 @@ fn a_block_device_is_claimed_and_measured() {
         drop(readers);
     }
 }
+
+#[test]
+fn writeback_is_for_what_lies_inside_and_may_be_written() {
+    let (_dir, path) = scratch();
+    let device = create(&path);
+    device.write_at(4096, &[1; 8192], Purpose::CallerDirect).unwrap();
+    device.start_writeback(4096, 8192).unwrap();
+    device.finish_writeback(4096, 8192).unwrap();
+    device.start_writeback(LEN, 0).unwrap();
+    for outside in [device.start_writeback(LEN - 1, 2), device.finish_writeback(u64::MAX, 2)] {
+        assert_eq!(outside.unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+    let mut bytes = [0; 8192];
+    device.read_at(4096, &mut bytes).unwrap();
+    assert_eq!(bytes, [1; 8192]);
+    drop(device);
+    let device = FileDeviceOptions::new().read_only(true).open(&path).unwrap();
+    for refused in [device.start_writeback(0, 1), device.finish_writeback(0, 1)] {
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::PermissionDenied);
+    }
+}
