@@ -131,9 +131,8 @@ impl Allocator {
                 number.store(completed, Ordering::Release);
                 let is_new = inner.note_data(&extent, completed);
                 let page_bytes = inner.layout().page_bytes();
-                match due_for_writeback(&extent, &(start..start + len), is_new, page_bytes) {
-                    Some(due) => inner.journal.port().start_writeback(due.start, due.end - due.start),
-                    None => Ok(()),
+                if let Some(due) = due_for_writeback(&extent, &(start..start + len), is_new, page_bytes) {
+                    inner.journal.start_writeback(due);
                 }
             }
         };
@@ -170,15 +169,18 @@ impl Allocator {
     }
 }
 
-/// What the medium is to begin with when a range of an extent has been written, so that the next flush has less to wait for:
-/// windows that are written up to their ends, and with its last page the rest of a new extent, which is complete then. Shorter
-/// pieces are left to the flush, which writes neighbours together, and only once what is written twice.
+/// What the medium is to begin with when a range of an extent has been written, so that the next flush has less to wait for: of a
+/// new extent windows that are written up to their ends, and with its last page the rest, for it is complete then; of others
+/// what is long. Shorter pieces are left to the flush, which writes neighbours together, and only once what is written twice.
 fn due_for_writeback(
     extent: &Extent,
     written: &Range<u64>,
     is_new: bool,
     page_bytes: u32,
 ) -> Option<Range<u64>> {
+    if !is_new && written.end - written.start < WINDOW_BYTES {
+        return None;
+    }
     let window = |offset: u64| extent.offset + (offset - extent.offset) / WINDOW_BYTES * WINDOW_BYTES;
     let is_complete = is_new && written.end.next_multiple_of(page_bytes.into()) >= extent.end();
     let end = if is_complete { extent.end() } else { window(written.end) };
@@ -254,12 +256,12 @@ mod tests {
         assert_eq!(due(16, 8 * KIB..13 * KIB, true), Some(0..16));
         // One that is committed may be written again at once.
         assert_eq!(due(16, 0..16 * KIB, false), None);
-        for is_new in [true, false] {
+        // A stream, piece by piece: the window when its last piece is there.
+        for (is_new, window) in [(true, Some(0..64)), (false, None)] {
             assert_eq!(due(1024, 0..4 * KIB, is_new), None);
-            // A stream, piece by piece: the window when its last piece is there.
             assert_eq!(due(1024, 56 * KIB..60 * KIB, is_new), None);
-            assert_eq!(due(1024, 60 * KIB..64 * KIB, is_new), Some(0..64));
-            assert_eq!(due(1024, 60 * KIB..68 * KIB, is_new), Some(0..64));
+            assert_eq!(due(1024, 60 * KIB..64 * KIB, is_new), window);
+            assert_eq!(due(1024, 60 * KIB..68 * KIB, is_new), window);
             assert_eq!(due(1024, 100 * KIB..300 * KIB, is_new), Some(64..256));
         }
         assert_eq!(due(1024, 1020 * KIB..1021 * KIB, true), Some(960..1024));

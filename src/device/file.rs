@@ -293,9 +293,10 @@ impl Device for FileDevice {
     }
 
     /// Past the page cache there is nothing left to begin with.
-    fn start_writeback(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.check_change(offset, len)?;
-        if self.direct || len == 0 { Ok(()) } else { self.writeback.start(&self.file, offset, len) }
+    fn start_writeback(&self, offset: u64, len: u64) {
+        if !self.direct && len > 0 && self.check_change(offset, len).is_ok() {
+            self.writeback.start(&self.file, offset, len);
+        }
     }
 
     fn finish_writeback(&self, offset: u64, len: u64) -> io::Result<()> {
@@ -310,6 +311,8 @@ impl Device for FileDevice {
             return Ok(());
         }
         rustix::fs::fdatasync(&*self.file)?;
+        // What was lost before, or meanwhile, was not dirty any more.
+        self.writeback.check()?;
         if let Some(way) = self.journal_way() {
             way.flushed();
         }

@@ -25,6 +25,8 @@ pub struct Port {
 
 /// A direct write of more bytes than this says nothing of what a short one takes.
 const SHORT_WRITE_BYTES: usize = 16 << 10;
+/// The most that a short write can be the last piece of, for the medium to begin with.
+const MOST_BEHIND_SHORT_WRITE: u64 = 128 << 10;
 
 impl Port {
     /// Wraps a device; with `read_only`, nothing that changes it passes.
@@ -143,17 +145,16 @@ impl Port {
         Ok(())
     }
 
-    /// Has the medium begin with what was written in the range, so that the next flush has less to wait for.
-    pub fn start_writeback(&self, offset: u64, len: u64) -> Result<()> {
-        self.check_writable()?;
-        let start = self.clock.monotonic();
-        self.device
-            .start_writeback(offset, len)
-            .map_err(|e| Error::io(IoOperation::Write, offset, len, e))?;
-        if len <= SHORT_WRITE_BYTES as u64 {
-            self.recent_writeback.note(self.clock.monotonic().saturating_sub(start));
+    /// Has the medium begin with what was written in the range, so that the next flush has less to wait for, and tells what went
+    /// wrong.
+    pub fn start_writeback(&self, offset: u64, len: u64) {
+        if self.check_writable().is_ok() {
+            let start = self.clock.monotonic();
+            self.device.start_writeback(offset, len);
+            if len <= MOST_BEHIND_SHORT_WRITE {
+                self.recent_writeback.note(self.clock.monotonic().saturating_sub(start));
+            }
         }
-        Ok(())
     }
 
     /// The same, and waits for it. An error means that anything may be lost that was written.

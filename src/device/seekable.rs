@@ -44,7 +44,7 @@ impl ErrorLatch {
 ///
 /// What the call returns is worth nothing before [`ErrorLatch::take`] has said that it succeeded: a failed read
 /// returns zeros of the wanted length. `G` is dropped with the object, which the thread that runs the call keeps alive
-/// until the call has ended. `F` runs after a successful write, in the same thread, and its error is that of the call.
+/// until the call has ended. `F` runs after a successful write, in the same thread.
 pub struct SeekableDevice<G, F> {
     port: Arc<Port>,
     latch: ErrorLatch,
@@ -61,7 +61,7 @@ impl<G, F> fmt::Debug for SeekableDevice<G, F> {
 impl<G, F> SeekableDevice<G, F>
 where
     G: Send + Sync + 'static,
-    F: Fn() -> Result<()> + Send + Sync + 'static,
+    F: Fn() + Send + Sync + 'static,
 {
     /// An object for one call, and the latch that gets the call's error.
     #[must_use]
@@ -76,14 +76,15 @@ where
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
         self.port.write(offset, data, Purpose::CallerDirect)?;
-        (self.on_written)()
+        (self.on_written)();
+        Ok(())
     }
 }
 
 impl<G, F> ISyncIO for SeekableDevice<G, F>
 where
     G: Send + Sync + 'static,
-    F: Fn() -> Result<()> + Send + Sync + 'static,
+    F: Fn() + Send + Sync + 'static,
 {
     fn read_at_sync(&self, offset: u64, len: u64) -> Vec<u8> {
         let Ok(wanted) = usize::try_from(len) else {
@@ -121,7 +122,7 @@ where
     G: Send + Sync + 'static,
 {
     let elsewhere = runs_elsewhere(&port);
-    let (device, latch) = SeekableDevice::new(port, guard, || Ok(()));
+    let (device, latch) = SeekableDevice::new(port, guard, || {});
     if !elsewhere {
         return device.read(offset, len);
     }
@@ -134,7 +135,7 @@ where
 /// Writes `data` at byte `offset`: in place if so asked for, and else where [`read_through`] would read. Not durable before the
 /// next flush.
 ///
-/// `on_written` runs when the write has succeeded, before `guard` is dropped; its error is that of the write. Both happen at the end of the write, also
+/// `on_written` runs when the write has succeeded, before `guard` is dropped. Both happen at the end of the write, also
 /// when the future was dropped before it; a write that had not started by the time the runtime shut down never does.
 ///
 /// # Errors
@@ -150,7 +151,7 @@ pub async fn write_through<G, F>(
 ) -> Result<()>
 where
     G: Send + Sync + 'static,
-    F: Fn() -> Result<()> + Send + Sync + 'static,
+    F: Fn() + Send + Sync + 'static,
 {
     let elsewhere = !in_place && runs_elsewhere(&port);
     let (device, latch) = SeekableDevice::new(port, guard, on_written);

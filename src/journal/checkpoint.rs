@@ -1,7 +1,7 @@
 //! Checkpoint: the overlay goes in place and the tail moves (rules 1, 4, 10, 11). Commits go on meanwhile.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use super::drive::FailOnPanic;
@@ -44,7 +44,7 @@ impl Journal {
 
     /// Like [`checkpoint`](Self::checkpoint), if the overlay is full. Of many who find it full one does it for all.
     pub fn checkpoint_if_full(&self) -> Result<()> {
-        let mut superblocks = self.lock(&self.checkpointing);
+        let mut superblocks = self.lock_checkpointing_soon();
         if !self.is_overlay_full() {
             return Ok(());
         }
@@ -54,7 +54,7 @@ impl Journal {
 
     /// Like [`checkpoint`](Self::checkpoint), unless the journal holds nothing of this range any more.
     pub fn checkpoint_range(&self, offset: u64, len: u64) -> Result<()> {
-        let mut superblocks = self.lock(&self.checkpointing);
+        let mut superblocks = self.lock_checkpointing_soon();
         // Whoever held the lock before may have done it.
         if !self.has_journaled_blocks(offset, len) {
             return Ok(());
@@ -120,7 +120,7 @@ impl Journal {
         }
     }
 
-    fn checkpoint_locked(&self, superblocks: &mut MutexGuard<'_, SuperblockPair>) -> Result<()> {
+    fn checkpoint_locked(&self, superblocks: &mut SuperblockPair) -> Result<()> {
         let start = self.now();
         let snapshot = self.take_snapshot(&mut self.lock_writer())?;
         self.write_snapshot(superblocks, &snapshot)?;
@@ -292,7 +292,7 @@ impl Journal {
 
     /// Closes in order: no more appends, a last checkpoint, and a superblock that says so.
     pub fn close(&self) -> Result<()> {
-        let mut superblocks = self.lock(&self.checkpointing);
+        let mut superblocks = self.lock_checkpointing_soon();
         {
             let state = self.lock(&self.state);
             self.check_open(&state)?;

@@ -1,6 +1,7 @@
 //! The journal's state, and how its parts find each other.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -23,6 +24,9 @@ use super::tree::ChecksumTree;
 use crate::device::Port;
 use crate::error::{Error, Result};
 use crate::format::{Layout, LeafAddress, StoreId};
+
+/// What is written directly and not durable is much from so many bytes on.
+const MOST_STARTED_BYTES: u64 = 8 << 20;
 
 /// How the journal behaves.
 #[derive(Clone, Copy, Debug)]
@@ -132,6 +136,8 @@ pub struct Journal {
     pub(super) tree: Mutex<ChecksumTree>,
     /// Held by a checkpoint from beginning to end.
     pub(super) checkpointing: Mutex<SuperblockPair>,
+    /// Those who wait for that lock and hold up others, or are commits.
+    pub(super) waiting_for_checkpoint: AtomicUsize,
     pub(super) writer: Mutex<Writer>,
     // What changes with each transaction has cache lines of its own.
     pub(super) state: CachePadded<Mutex<State>>,
@@ -311,8 +317,8 @@ impl Journal {
     /// Makes the slots that the next versions of some metadata blocks go to physically present (rule 14). The slots that
     /// count are left alone: on a file system that can only be made to by writing, they would be written. Waits for a
     /// checkpoint that is under way, which may write the same slots.
-    pub fn preallocate(&self, leaves: std::ops::Range<u64>) -> Result<()> {
-        let checkpointing = self.lock(&self.checkpointing);
+    pub fn preallocate(&self, leaves: Range<u64>) -> Result<()> {
+        let checkpointing = self.lock_checkpointing_soon();
         let slots = self.lock(&self.tree).unused_slots(&self.port, leaves)?;
         for range in slots {
             self.port.preallocate(range.start, range.end - range.start)?;
@@ -363,6 +369,14 @@ impl Journal {
     /// A direct write of so many bytes has completed; returns the number to wait for.
     pub fn data_written(&self, bytes: u64) -> u64 {
         self.data.complete_one(bytes)
+    }
+
+    /// Has the medium begin with what was written directly; unless there is much already, and somebody flushes: who does waits for
+    /// all that is under way, also for what comes while he waits.
+    pub fn start_writeback(&self, due: Range<u64>) {
+        if self.data.bytes_at_risk() <= MOST_STARTED_BYTES || !self.lock(&self.state).driving {
+            self.port.start_writeback(due.start, due.end - due.start);
+        }
     }
 
     /// Number of the last completed direct write.

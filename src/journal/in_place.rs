@@ -2,18 +2,20 @@
 //!
 //! A flush waits for all that is in the page cache, whoever wrote it. Written in one go, the blocks of a checkpoint are in front of the
 //! flush of the next group: five thousand of them took 40 milliseconds, for a commit that takes a tenth of one. So they
-//! reach the medium a few at a time, which the maintenance thread waits for, and nobody else.
+//! reach the medium a few at a time, which only the one who makes the checkpoint waits for, as long as nobody waits for him.
 
-use std::ops::Range;
-use std::sync::atomic::Ordering;
+use std::ops::{Deref, DerefMut, Range};
+use std::sync::MutexGuard;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::engine::Journal;
+use super::superblocks::SuperblockPair;
 use crate::device::Purpose;
 use crate::error::Result;
 
 /// The most that a commit finds in front of its flush.
 const MOST_UNDER_WAY_BYTES: u64 = 64 << 10;
-/// Blocks that are so near to each other are waited for together.
+/// Blocks of metadata that are so near to each other are waited for together.
 const NEAR_BYTES: u64 = 64 << 10;
 
 /// Writes blocks in place, and has them reach the medium soon. Durable only after the next flush.
@@ -32,9 +34,11 @@ impl<'a> InPlace<'a> {
     pub(super) fn write(&mut self, offset: u64, content: &[u8], purpose: Purpose) -> Result<()> {
         self.journal.port.write(offset, content, purpose)?;
         let end = offset + content.len() as u64;
+        // Between blocks of the caller lies what others write.
+        let near = if purpose == Purpose::CallerCheckpoint { 0 } else { NEAR_BYTES };
         match self.under_way.last_mut() {
-            Some(last) if (last.start..=last.end + NEAR_BYTES).contains(&offset) => {
-                last.end = last.end.max(end);
+            Some(last) if (last.end..=last.end + near).contains(&offset) => {
+                last.end = end;
             }
             _ => self.under_way.push(offset..end),
         }
@@ -47,18 +51,57 @@ impl<'a> InPlace<'a> {
 
     fn wait(&mut self) -> Result<()> {
         self.bytes = 0;
-        let is_of_use = self.journal.commits_go_on();
-        for range in self.under_way.drain(..).filter(|_| is_of_use) {
-            self.journal.port.finish_writeback(range.start, range.end - range.start)?;
+        for range in self.under_way.drain(..) {
+            if self.journal.commits_go_on() {
+                self.journal.port.finish_writeback(range.start, range.end - range.start)?;
+            }
         }
         Ok(())
     }
 }
 
+/// The lock of checkpoints, and that somebody is waited for who has it.
+pub(super) struct SoonLocked<'a> {
+    superblocks: MutexGuard<'a, SuperblockPair>,
+    waiting: &'a AtomicUsize,
+}
+
 impl Journal {
+    /// Takes the lock of checkpoints, for whoever holds up others, or is a commit: a checkpoint that is under way, and the one that
+    /// is made now, take no account of others.
+    pub(super) fn lock_checkpointing_soon(&self) -> SoonLocked<'_> {
+        let waiting = &self.waiting_for_checkpoint;
+        waiting.fetch_add(1, Ordering::AcqRel);
+        SoonLocked { superblocks: self.lock(&self.checkpointing), waiting }
+    }
+
     /// Whether there may be commits that do not wait for a checkpoint, and are not to be held up by one.
     fn commits_go_on(&self) -> bool {
-        let is_open = self.publisher.get().is_some() && !self.shut.load(Ordering::Acquire);
-        is_open && self.space_wanted.load(Ordering::Acquire) == 0 && !self.is_overlay_full()
+        let is_none = |count: &AtomicUsize| count.load(Ordering::Acquire) == 0;
+        self.publisher.get().is_some()
+            && is_none(&self.waiting_for_checkpoint)
+            && is_none(&self.space_wanted)
+            && !self.is_overlay_full()
+            && !self.wake.is_stopping()
+    }
+}
+
+impl Deref for SoonLocked<'_> {
+    type Target = SuperblockPair;
+
+    fn deref(&self) -> &SuperblockPair {
+        &self.superblocks
+    }
+}
+
+impl DerefMut for SoonLocked<'_> {
+    fn deref_mut(&mut self) -> &mut SuperblockPair {
+        &mut self.superblocks
+    }
+}
+
+impl Drop for SoonLocked<'_> {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 }

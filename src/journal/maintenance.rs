@@ -46,6 +46,10 @@ impl Wake {
         self.change(|request| request.stop = true);
     }
 
+    pub(super) fn is_stopping(&self) -> bool {
+        self.request.lock().unwrap_or_else(PoisonError::into_inner).stop
+    }
+
     /// Waits for a request or a tick: whether to stop, and whether a checkpoint was asked for.
     fn wait(&self) -> (bool, bool) {
         let request = self.request.lock().unwrap_or_else(PoisonError::into_inner);

@@ -158,6 +158,7 @@ impl Journal {
             overlay,
             block_claim_bytes: Self::share_of_block(&layout),
             checkpointing: Mutex::new(superblocks.clone()),
+            waiting_for_checkpoint: AtomicUsize::new(0),
             writer: Mutex::new(Writer {
                 head_position: end.position,
                 durable_lsn: superblock.tail_lsn,

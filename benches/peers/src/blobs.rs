@@ -216,7 +216,7 @@ impl BlobFloor {
         let slot = self.random.take(&mut self.slots).ok_or("the floor has no slot")?;
         self.file.write_all_at(self.buffer.blocks(BLOB_BYTES)?, slot)?;
         if let (Load::Early(_), Some(device)) = (load, &self.early) {
-            device.start_writeback(slot, BLOB_BYTES as u64)?;
+            device.start_writeback(slot, BLOB_BYTES as u64);
         }
         self.slots.push(slot);
         Ok(())

@@ -145,7 +145,9 @@ pub(crate) fn blobs(
                 };
                 pair.floor.share = Share::of(&turn);
                 results.add(pair.kind, load, turn);
-                for load in [load, Load::Early(tasks)] {
+                let mut floors = [load, Load::Early(tasks)];
+                floors.rotate_left(round % 2);
+                for load in floors {
                     if let Some(turn) = measured(&mut pair.floor, floor_dir, source, load, options.turn)? {
                         results.add(pair.floor_kind, load, turn);
                     }

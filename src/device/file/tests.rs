@@ -314,18 +314,30 @@ fn writeback_is_for_what_lies_inside_and_may_be_written() {
     let (_dir, path) = scratch();
     let device = create(&path);
     device.write_at(4096, &[1; 8192], Purpose::CallerDirect).unwrap();
-    device.start_writeback(4096, 8192).unwrap();
+    device.start_writeback(4096, 8192);
     device.finish_writeback(4096, 8192).unwrap();
-    device.start_writeback(LEN, 0).unwrap();
-    for outside in [device.start_writeback(LEN - 1, 2), device.finish_writeback(u64::MAX, 2)] {
-        assert_eq!(outside.unwrap_err().kind(), ErrorKind::InvalidInput);
-    }
+    device.start_writeback(LEN - 1, 2);
+    assert_eq!(device.finish_writeback(u64::MAX, 2).unwrap_err().kind(), ErrorKind::InvalidInput);
+    device.flush().unwrap();
     let mut bytes = [0; 8192];
     device.read_at(4096, &mut bytes).unwrap();
     assert_eq!(bytes, [1; 8192]);
     drop(device);
     let device = FileDeviceOptions::new().read_only(true).open(&path).unwrap();
-    for refused in [device.start_writeback(0, 1), device.finish_writeback(0, 1)] {
-        assert_eq!(refused.unwrap_err().kind(), ErrorKind::PermissionDenied);
+    device.start_writeback(0, 1);
+    assert_eq!(device.finish_writeback(0, 1).unwrap_err().kind(), ErrorKind::PermissionDenied);
+}
+
+#[test]
+fn a_writeback_that_cannot_start_is_an_error_of_the_flush() {
+    let (_dir, path) = scratch();
+    let device = create(&path);
+    device.write_at(0, &[1; 4096], Purpose::CallerDirect).unwrap();
+    device.flush().unwrap();
+    // A descriptor that is good for nothing but its name.
+    let name = rustix::fs::open(&path, rustix::fs::OFlags::PATH, Mode::empty()).unwrap();
+    device.writeback.start(&File::from(name), 0, 4096);
+    for _ in 0..2 {
+        assert_eq!(Errno::from_io_error(&device.flush().unwrap_err()), Some(Errno::BADF));
     }
 }

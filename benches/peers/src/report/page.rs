@@ -145,8 +145,8 @@ fn others(report: &mut Report, figures: &Figures) {
     tables::openings(report, figures);
     report.picture("ready", &pictures::ready(figures));
     report.say("## Blobs\nA put of 16 KiB: a place is allocated, the data is written to it, and a transaction commits the place with the blob's entry in an index, and frees the blob that it replaces. Beside it the same bytes \
-                (data, and the journal as it is written) go to one file that exists in full, from one thread without clients, with as many flushes as Freehold needed for each put in the turn before. \
-                Freehold has the medium begin with a blob as soon as it is in the page cache, which a plain write does not; the last column is the floor that does, too, and has no clients, no allocator and no index to keep.");
+                (data, and the journal as it is written) go to one file that exists in full, from one thread without clients, with as many flushes as Freehold needed for each put just before. \
+                Freehold has the medium begin with a blob as soon as it is in the page cache, which a plain write does not; the last two columns are about a floor that does, too. Neither has clients, an allocator or an index to keep.");
     tables::puts(report, figures);
     report.say("A get: a blob that the page cache has is read whole, into memory of its own. Beside it as many bytes are read from a file, into the same memory each time, on as many threads as there are cores (and tasks).");
     tables::gets(report, figures);

@@ -24,6 +24,13 @@ pub(super) fn ratio(
     Median::of(pairs.map(|(turn, floor)| of(turn) / of(floor)))
 }
 
+/// The rate of puts to that of the floor that begins the writeback of each blob at once.
+fn to_early(results: &Results, kind: Kind, floor: Kind, tasks: usize) -> Option<Median> {
+    let own = results.turns(kind, Load::Tasks(tasks)).iter();
+    let pairs = own.zip(results.turns(floor, Load::Early(tasks)));
+    Median::of(pairs.map(|(turn, floor)| turn.rate() / floor.rate()))
+}
+
 /// What only devices that are counted have.
 fn middle(median: Option<Median>) -> String {
     median.map_or_else(|| "none".to_owned(), |median| number(median.middle))
@@ -149,6 +156,7 @@ pub(super) fn puts(report: &mut Report, figures: &Figures) {
         "flushes each",
         "CPU each, us",
         "alone, writeback begun at once, puts/s",
+        "to that",
     ];
     let results = &figures.blobs;
     let mut rows = Vec::new();
@@ -164,6 +172,7 @@ pub(super) fn puts(report: &mut Report, figures: &Figures) {
                 middle(over(results, kind, load, own)),
                 middle(over(results, kind, load, |turn| turn.cpu() * 1e6)),
                 interval(over(results, floor, Load::Early(count), Turn::rate)),
+                interval(to_early(results, kind, floor, count)),
             ]);
             rows.push(row);
         }
