@@ -305,14 +305,13 @@ impl Device for FileDevice {
     }
 
     /// `fdatasync`, called exactly once: the system call is made here and not by the standard library, which repeats
-    /// it after an interruption, and the second answer would hide what the first one lost.
+    /// it after an interruption, and the second answer would hide what the first one lost. After a failure every other flush
+    /// fails, too, until the file is opened anew.
     fn flush(&self) -> io::Result<()> {
         if self.read_only {
             return Ok(());
         }
-        rustix::fs::fdatasync(&*self.file)?;
-        // What was lost before, or meanwhile, was not dirty any more.
-        self.writeback.check()?;
+        self.writeback.flush(|| rustix::fs::fdatasync(&*self.file))?;
         if let Some(way) = self.journal_way() {
             way.flushed();
         }

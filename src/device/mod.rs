@@ -83,7 +83,8 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
     fn write_at(&self, offset: u64, data: &[u8], purpose: Purpose) -> io::Result<()>;
 
     /// Has the medium begin with what was written in the range and is in a cache, without waiting for it. It saves the next
-    /// [`flush`](Device::flush) time, and makes nothing durable. What goes wrong is an error of that flush.
+    /// [`flush`](Device::flush) time, and makes nothing durable. What goes wrong is an error of all flushes that are under way or come
+    /// later.
     fn start_writeback(&self, _offset: u64, _len: u64) {}
 
     /// Does the same, and waits for it. An error is like one of a flush: anything that was written may be lost.

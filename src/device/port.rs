@@ -145,8 +145,8 @@ impl Port {
         Ok(())
     }
 
-    /// Has the medium begin with what was written in the range, so that the next flush has less to wait for, and tells what went
-    /// wrong.
+    /// Has the medium begin with what was written in the range, so that the next flush, which tells what went wrong, has less to wait
+    /// for.
     pub fn start_writeback(&self, offset: u64, len: u64) {
         if self.check_writable().is_ok() {
             let start = self.clock.monotonic();
