@@ -129,7 +129,7 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    use rustix::fs::{Mode, OFlags};
+    use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
 
     use super::*;
 
@@ -161,7 +161,7 @@ mod tests {
         let name = File::from(name);
         let failing: [&dyn Fn(&Writeback); 2] =
             [&|writeback| writeback.start(&name, 0, 4096), &|writeback| {
-                drop(writeback.flush(|| Err(Errno::BADF)))
+                writeback.flush(|| Err(Errno::BADF)).unwrap_err();
             }];
         for fail in failing {
             let writeback = Writeback::default();
@@ -212,7 +212,10 @@ mod tests {
         writeback.finish(&file, 0, 4096).unwrap();
         writeback.finish(&file, 0, 4096).unwrap();
         let waiting = writeback.waiting.get().unwrap();
-        assert_ne!(waiting.as_raw_fd(), file.as_raw_fd());
+        // Opened for itself, and not a second name for the same opening.
+        let flags = fcntl_getfl(&file).unwrap();
+        fcntl_setfl(&file, flags | OFlags::APPEND).unwrap();
+        assert!(!fcntl_getfl(waiting).unwrap().contains(OFlags::APPEND));
         assert_eq!(waiting.metadata().unwrap().ino(), file.metadata().unwrap().ino());
     }
 }
