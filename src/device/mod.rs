@@ -65,7 +65,8 @@ pub enum Purpose {
 ///
 /// Calls block. Implementations transfer the whole range or fail: short transfers and interruptions are handled
 /// inside. A successful [`flush`](Device::flush) makes every write that had completed before the call durable; a
-/// failed one says nothing about any of them, and is never repeated by the engine.
+/// failed one says nothing about any of them, and is never repeated by the engine. Flushes may overlap: of a write that is lost
+/// each of them tells that covers it.
 pub trait Device: Send + Sync + fmt::Debug + 'static {
     /// Length and block sizes. Constant while the device is open.
     fn geometry(&self) -> DeviceGeometry;
