@@ -2,6 +2,7 @@
 
 mod direct;
 mod facts;
+mod flush;
 mod holes;
 mod journal_way;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use self::direct::WriteGate;
 use self::facts::Kind;
+use self::flush::Flushes;
 use self::journal_way::JournalWay;
 use self::writeback::Writeback;
 use super::lock::{Access, LockedFile, in_path, open_existing};
@@ -129,6 +131,7 @@ impl FileDeviceOptions {
             gate: WriteGate::default(),
             cached_journal: self.cached_journal,
             cannot_tell: AtomicBool::new(false),
+            flushes: Flushes::default(),
             writeback: Writeback::default(),
             journal: OnceLock::new(),
         })
@@ -183,6 +186,7 @@ pub struct FileDevice {
     cached_journal: bool,
     /// The file system has said that it does not know whether a read would wait.
     cannot_tell: AtomicBool,
+    flushes: Flushes,
     writeback: Writeback,
     /// How the journal is written, once its place is known.
     journal: OnceLock<Option<JournalWay>>,
@@ -295,13 +299,16 @@ impl Device for FileDevice {
     /// Past the page cache there is nothing left to begin with.
     fn start_writeback(&self, offset: u64, len: u64) {
         if !self.direct && len > 0 && self.check_change(offset, len).is_ok() {
-            self.writeback.start(&self.file, offset, len);
+            self.writeback.start(&self.flushes, &self.file, offset, len);
         }
     }
 
     fn finish_writeback(&self, offset: u64, len: u64) -> io::Result<()> {
         self.check_change(offset, len)?;
-        if self.direct || len == 0 { Ok(()) } else { self.writeback.finish(&self.file, offset, len) }
+        if self.direct || len == 0 {
+            return Ok(());
+        }
+        self.writeback.finish(&self.flushes, &self.file, offset, len)
     }
 
     /// `fdatasync`, called exactly once: the system call is made here and not by the standard library, which repeats
@@ -311,7 +318,7 @@ impl Device for FileDevice {
         if self.read_only {
             return Ok(());
         }
-        self.writeback.flush(|| rustix::fs::fdatasync(&*self.file))?;
+        self.flushes.flush(|| rustix::fs::fdatasync(&*self.file))?;
         if let Some(way) = self.journal_way() {
             way.flushed();
         }

@@ -98,7 +98,7 @@ impl Journal {
     /// Whether somebody waits for space in the ring. Who was given some and is not polled counts as wanting it, but whoever is
     /// still to be given some has taken all that was left.
     fn is_waited_for(&self) -> bool {
-        self.space_wanted.load(Ordering::Acquire) > 0 && self.space.available_permits() == 0
+        self.space_wanted.is_any() && self.space.available_permits() == 0
     }
 
     /// Whether somebody waits for space in the ring, and no group is left that would bring some: another one, who has it and is

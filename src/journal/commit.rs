@@ -53,7 +53,8 @@ impl Journal {
         let granules = bytes.div_ceil(u64::from(self.layout.ring_granule_bytes()));
         let granules =
             u32::try_from(granules).map_err(|_| Error::TransactionTooLarge { needed: bytes, max })?;
-        let _wanted = Wanted::new(self);
+        // So that checkpoints come when they make some.
+        let _waiting = self.space_wanted.count_one();
         if self.wants_checkpoint() {
             self.request_checkpoint();
         }
@@ -111,10 +112,8 @@ impl Journal {
 
     /// Takes the writer's lock for something else than a group, with the promise of a turn.
     pub(super) fn lock_writer(&self) -> MutexGuard<'_, Writer> {
-        self.writer_wanted.fetch_add(1, Ordering::AcqRel);
-        let writer = self.lock(&self.writer);
-        self.writer_wanted.fetch_sub(1, Ordering::AcqRel);
-        writer
+        let _waiting = self.writer_wanted.count_one();
+        self.lock(&self.writer)
     }
 
     /// Calls `look` while no group takes effect or is being written: after the one that is, if there is one.
@@ -326,21 +325,5 @@ impl State {
     pub(super) fn next_group(&mut self) -> Option<Group> {
         let open = &mut self.open;
         self.full.pop_front().or_else(|| (!open.is_empty()).then(|| std::mem::take(open)))
-    }
-}
-
-/// Counts a transaction that waits for ring space, so that checkpoints come when they make some.
-struct Wanted<'a>(&'a Journal);
-
-impl<'a> Wanted<'a> {
-    fn new(journal: &'a Journal) -> Self {
-        journal.space_wanted.fetch_add(1, Ordering::AcqRel);
-        Self(journal)
-    }
-}
-
-impl Drop for Wanted<'_> {
-    fn drop(&mut self) {
-        self.0.space_wanted.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -205,7 +205,7 @@ impl Journal {
     /// checkpoint would never get its turn between two groups.
     fn let_others_write(&self) {
         for _ in 0..YIELDS {
-            if self.writer_wanted.load(Ordering::Acquire) == 0 {
+            if !self.writer_wanted.is_any() {
                 return;
             }
             std::thread::sleep(YIELD);

@@ -21,6 +21,7 @@ use super::publisher::Publisher;
 use super::stages::Stages;
 use super::superblocks::SuperblockPair;
 use super::tree::ChecksumTree;
+use super::waiting::Waiting;
 use crate::device::Port;
 use crate::error::{Error, Result};
 use crate::format::{Layout, LeafAddress, StoreId};
@@ -136,15 +137,15 @@ pub struct Journal {
     pub(super) tree: Mutex<ChecksumTree>,
     /// Held by a checkpoint from beginning to end.
     pub(super) checkpointing: Mutex<SuperblockPair>,
-    /// Those who wait for that lock and hold up others, or are commits.
-    pub(super) waiting_for_checkpoint: AtomicUsize,
+    /// Those who wait for that lock, or have it, and hold up others or are commits.
+    pub(super) checkpointing_wanted: Waiting,
     pub(super) writer: Mutex<Writer>,
     // What changes with each transaction has cache lines of its own.
     pub(super) state: CachePadded<Mutex<State>>,
     /// Free granules of the ring.
     pub(super) space: CachePadded<Semaphore>,
     /// Transactions that wait for ring space.
-    pub(super) space_wanted: AtomicUsize,
+    pub(super) space_wanted: Waiting,
     /// Where in the ring the groups begin that no checkpoint has covered, and where they end. To be looked at without the
     /// writer's lock.
     pub(super) ring_tail: AtomicU64,
@@ -163,7 +164,7 @@ pub struct Journal {
     /// Transactions of late, and their encoded bytes: each group counts half as much as the one after it.
     pub(super) encoded_of_late: [AtomicU64; 2],
     /// Those who wait for their turn between two groups.
-    pub(super) writer_wanted: AtomicUsize,
+    pub(super) writer_wanted: Waiting,
     /// Blocks that a checkpoint would have to write, to be looked at without the writer's lock.
     pub(super) dirty_blocks: AtomicUsize,
     /// Since when there are any, in nanoseconds of the clock.

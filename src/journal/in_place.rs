@@ -6,10 +6,10 @@
 
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::MutexGuard;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::engine::Journal;
 use super::superblocks::SuperblockPair;
+use super::waiting::CountedOne;
 use crate::device::Purpose;
 use crate::error::Result;
 
@@ -62,25 +62,23 @@ impl<'a> InPlace<'a> {
 
 /// The lock of checkpoints, and that somebody is waited for who has it.
 pub(super) struct SoonLocked<'a> {
+    _waiting: CountedOne<'a>,
     superblocks: MutexGuard<'a, SuperblockPair>,
-    waiting: &'a AtomicUsize,
 }
 
 impl Journal {
     /// Takes the lock of checkpoints, for whoever holds up others, or is a commit: a checkpoint that is under way, and the one that
     /// is made now, take no account of others.
     pub(super) fn lock_checkpointing_soon(&self) -> SoonLocked<'_> {
-        let waiting = &self.waiting_for_checkpoint;
-        waiting.fetch_add(1, Ordering::AcqRel);
-        SoonLocked { superblocks: self.lock(&self.checkpointing), waiting }
+        let _waiting = self.checkpointing_wanted.count_one();
+        SoonLocked { _waiting, superblocks: self.lock(&self.checkpointing) }
     }
 
     /// Whether there may be commits that do not wait for a checkpoint, and are not to be held up by one.
     fn commits_go_on(&self) -> bool {
-        let is_none = |count: &AtomicUsize| count.load(Ordering::Acquire) == 0;
         self.publisher.get().is_some()
-            && is_none(&self.waiting_for_checkpoint)
-            && is_none(&self.space_wanted)
+            && !self.checkpointing_wanted.is_any()
+            && !self.space_wanted.is_any()
             && !self.is_overlay_full()
             && !self.wake.is_stopping()
     }
@@ -97,11 +95,5 @@ impl Deref for SoonLocked<'_> {
 impl DerefMut for SoonLocked<'_> {
     fn deref_mut(&mut self) -> &mut SuperblockPair {
         &mut self.superblocks
-    }
-}
-
-impl Drop for SoonLocked<'_> {
-    fn drop(&mut self) {
-        self.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -53,6 +53,7 @@ mod stages;
 mod superblocks;
 mod threads;
 mod tree;
+mod waiting;
 
 pub use append::{Appender, Bases};
 pub use engine::{Journal, JournalOptions, JournalStats};

@@ -31,6 +31,7 @@ use super::scan::{JournalEnd, ScannedGroup};
 use super::stages::Stages;
 use super::superblocks::SuperblockPair;
 use super::tree::ChecksumTree;
+use super::waiting::Waiting;
 use crate::device::Port;
 use crate::error::{Error, Result, Structure};
 use crate::format::{
@@ -158,7 +159,7 @@ impl Journal {
             overlay,
             block_claim_bytes: Self::share_of_block(&layout),
             checkpointing: Mutex::new(superblocks.clone()),
-            waiting_for_checkpoint: AtomicUsize::new(0),
+            checkpointing_wanted: Waiting::default(),
             writer: Mutex::new(Writer {
                 head_position: end.position,
                 durable_lsn: superblock.tail_lsn,
@@ -176,7 +177,7 @@ impl Journal {
                 driving: false,
             })),
             space: Semaphore::new(Self::ring_granules(&layout)).into(),
-            space_wanted: AtomicUsize::new(0),
+            space_wanted: Waiting::default(),
             ring_tail: AtomicU64::new(superblock.tail_position),
             ring_head: AtomicU64::new(end.position),
             data: DataSequence::default(),
@@ -188,7 +189,7 @@ impl Journal {
             last_writes: [AtomicU64::new(0), AtomicU64::new(0)],
             recent_transactions: AtomicU32::new(0),
             encoded_of_late: [AtomicU64::new(0), AtomicU64::new(0)],
-            writer_wanted: AtomicUsize::new(0),
+            writer_wanted: Waiting::default(),
             dirty_blocks: AtomicUsize::new(0),
             dirty_since: AtomicU64::new(0),
             kept: KeptLeaves::default(),

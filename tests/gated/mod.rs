@@ -54,6 +54,12 @@ pub(crate) struct Gated {
     pub(crate) writers: Mutex<Vec<ThreadId>>,
     /// What each flush takes.
     pub(crate) flush_micros: AtomicU64,
+    /// Offset and length of what the medium was to begin with.
+    pub(crate) begun: Mutex<Vec<(u64, u64)>>,
+    /// The same of what it had to end with.
+    pub(crate) ended: Mutex<Vec<(u64, u64)>>,
+    /// What each of these takes.
+    pub(crate) writeback_micros: AtomicU64,
     /// Flushes that begin from now on fail.
     pub(crate) fails: AtomicBool,
 }
@@ -73,6 +79,16 @@ impl Device for Gated {
         if purpose == Purpose::Journal {
             self.writers.lock().unwrap().push(std::thread::current().id());
         }
+        Ok(())
+    }
+
+    fn start_writeback(&self, offset: u64, len: u64) {
+        self.begun.lock().unwrap().push((offset, len));
+    }
+
+    fn finish_writeback(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.ended.lock().unwrap().push((offset, len));
+        std::thread::sleep(Duration::from_micros(self.writeback_micros.load(Ordering::Relaxed)));
         Ok(())
     }
 
@@ -107,6 +123,9 @@ impl Gated {
             done: Mutex::default(),
             writers: Mutex::default(),
             flush_micros: AtomicU64::new(0),
+            begun: Mutex::default(),
+            ended: Mutex::default(),
+            writeback_micros: AtomicU64::new(0),
             fails: AtomicBool::new(false),
         }
     }

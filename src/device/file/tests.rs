@@ -336,7 +336,7 @@ fn a_writeback_that_cannot_start_is_an_error_of_the_flush() {
     device.flush().unwrap();
     // A descriptor that is good for nothing but its name.
     let name = rustix::fs::open(&path, rustix::fs::OFlags::PATH, Mode::empty()).unwrap();
-    device.writeback.start(&File::from(name), 0, 4096);
+    device.writeback.start(&device.flushes, &File::from(name), 0, 4096);
     for _ in 0..2 {
         assert_eq!(Errno::from_io_error(&device.flush().unwrap_err()), Some(Errno::BADF));
     }
