@@ -21,7 +21,9 @@ async fn store() -> (Arc<Gated>, Allocator) {
     let device = Arc::new(Gated::new(64 << 20));
     let options = FormatOptions::new().page_bytes(4096).journal_bytes(4 * MIB);
     options.format_device(Arc::clone(&device) as _).await.unwrap();
-    let (store, _) = OpenOptions::new().open_device(Arc::clone(&device) as _).await.unwrap();
+    // Nobody makes a checkpoint, or flushes, but who is asked to.
+    let options = OpenOptions::new().checkpoint_age(10 * PATIENCE);
+    let (store, _) = options.open_device(Arc::clone(&device) as _).await.unwrap();
     (device, store)
 }
 
