@@ -10,19 +10,20 @@ mod gated;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{channel, sync_channel};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use freehold::device::Purpose;
 use freehold::{Allocator, Committed, FormatOptions, OpenOptions, Result};
 use tokio::runtime::Builder;
 
-use gated::{Gated, PATIENCE};
+use gated::{Gated, PATIENCE, journaled_blocks};
 
-async fn store() -> (Arc<Gated>, Allocator) {
-    let device = Arc::new(Gated::new(16 << 20));
-    FormatOptions::new().page_bytes(4096).format_device(Arc::clone(&device) as _).await.unwrap();
+async fn store(checkpoint_age: Duration) -> (Arc<Gated>, Allocator) {
+    let device = Arc::new(Gated::new(64 << 20));
+    let options = FormatOptions::new().page_bytes(4096).journal_bytes(4 << 20);
+    options.format_device(Arc::clone(&device) as _).await.unwrap();
     // However long a group is expected to take, a task writes it.
-    let options = OpenOptions::new().block_up_to(PATIENCE);
+    let options = OpenOptions::new().block_up_to(PATIENCE).checkpoint_age(checkpoint_age);
     let (store, _) = options.open_device(Arc::clone(&device) as _).await.unwrap();
     (device, store)
 }
@@ -36,7 +37,7 @@ async fn commit(store: Allocator) -> Result<Committed> {
 /// Rule 16: what is written while the device flushes may come too late for that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn data_that_is_written_during_a_flush_waits_for_the_next() {
-    let (device, store) = store().await;
+    let (device, store) = store(2 * PATIENCE).await;
     let mut transaction = store.begin();
     let extent = transaction.alloc(4096).await.unwrap();
     device.gate.set(true);
@@ -101,23 +102,40 @@ fn nobody_is_told_before_the_flush(commits: usize) {
 /// its runtime are blocked by the first of them, who wait for the last one, which is no task, and commits once more.
 #[test]
 fn who_is_told_is_woken_although_others_keep_all_threads() {
-    all_are_woken(false);
+    all_are_woken(false, false);
+}
+
+/// The same while the thread that would stand in makes a checkpoint, which takes twenty seconds if it takes its time.
+#[test]
+fn who_is_told_is_woken_although_a_checkpoint_is_under_way() {
+    all_are_woken(false, true);
 }
 
 /// The same when the store stops: then there is nobody who could stand in.
 #[test]
 fn who_is_told_of_a_failure_is_woken_although_others_keep_all_threads() {
-    all_are_woken(true);
+    all_are_woken(true, false);
 }
 
-fn all_are_woken(fails: bool) {
+fn all_are_woken(fails: bool, during_checkpoint: bool) {
     const TASKS: usize = 40;
     let runtime = Builder::new_multi_thread().worker_threads(2).build().unwrap();
-    let (device, store) = runtime.block_on(store());
+    let age = if during_checkpoint { Duration::from_millis(100) } else { 2 * PATIENCE };
+    let (device, store) = runtime.block_on(store(age));
     // Groups of several, which are quick: a task writes them.
     for _ in 0..50 {
         let together: Vec<_> = (0..8).map(|_| runtime.spawn(commit(store.clone()))).collect();
         runtime.block_on(futures_util::future::join_all(together));
+    }
+    if during_checkpoint {
+        device.writeback_micros.store(1_000_000, Ordering::Relaxed);
+        device.ended.lock().unwrap().clear();
+        runtime.block_on(journaled_blocks(&store, 320));
+        let start = Instant::now();
+        while device.ended.lock().unwrap().is_empty() {
+            assert!(start.elapsed() < PATIENCE);
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
     device.gate.set(true);
     let first = [0; 2].map(|_| runtime.spawn(commit(store.clone())));

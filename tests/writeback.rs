@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use freehold::{AllocRequest, Allocator, Extent, FormatOptions, OpenOptions};
+use freehold::{Allocator, FormatOptions, OpenOptions};
 
-use gated::{Gated, PATIENCE};
+use gated::{Gated, PATIENCE, journaled_blocks};
 
 const MIB: u64 = 1 << 20;
 
@@ -35,17 +35,6 @@ impl Gated {
     fn take_ended(&self) -> Vec<(u64, u64)> {
         std::mem::take(&mut *self.ended.lock().unwrap())
     }
-}
-
-/// An extent whose blocks the next checkpoint writes in place.
-async fn journaled_blocks(store: &Allocator, blocks: u64) -> Extent {
-    let mut txn = store.begin();
-    let extent = txn.alloc(AllocRequest::bytes(blocks << 12).owner(1)).await.unwrap();
-    for block in 0..blocks {
-        txn.write(&extent, block << 12, b"x").await.unwrap();
-    }
-    txn.commit().await.unwrap();
-    extent
 }
 
 #[tokio::test]

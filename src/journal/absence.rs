@@ -21,9 +21,14 @@ impl Absence {
         Self { since: Some(Instant::now()), told }
     }
 
+    /// Whether it has lasted too long.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.since.is_some_and(|since| since.elapsed() >= PATIENCE)
+    }
+
     /// Those who sleep on, when it has lasted too long.
     pub(super) fn overdue(&mut self) -> Option<Told> {
-        self.since.filter(|since| since.elapsed() >= PATIENCE).map(|_| self.told.split(usize::MAX))
+        self.is_overdue().then(|| self.told.split(usize::MAX))
     }
 }
 

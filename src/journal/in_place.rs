@@ -74,12 +74,14 @@ impl Journal {
         SoonLocked { _waiting, superblocks: self.lock(&self.checkpointing) }
     }
 
-    /// Whether there may be commits that do not wait for a checkpoint, and are not to be held up by one.
+    /// Whether there may be commits that do not wait for a checkpoint, and are not to be held up by one. They do when the thread that
+    /// makes it would stand in for whoever has the duty to write groups.
     fn commits_go_on(&self) -> bool {
         self.publisher.get().is_some()
             && !self.checkpointing_wanted.is_any()
             && !self.space_wanted.is_any()
             && !self.is_overlay_full()
+            && !self.lock(&self.absence).is_overdue()
             && !self.wake.is_stopping()
     }
 }

@@ -9,6 +9,7 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 use freehold::device::{Device, DeviceGeometry, MemoryDevice, Purpose};
+use freehold::{AllocRequest, Allocator, Extent};
 
 /// Longer than anything takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -129,4 +130,15 @@ impl Gated {
             fails: AtomicBool::new(false),
         }
     }
+}
+
+/// An extent whose blocks the next checkpoint writes in place.
+pub(crate) async fn journaled_blocks(store: &Allocator, blocks: u64) -> Extent {
+    let mut txn = store.begin();
+    let extent = txn.alloc(AllocRequest::bytes(blocks << 12).owner(1)).await.unwrap();
+    for block in 0..blocks {
+        txn.write(&extent, block << 12, b"x").await.unwrap();
+    }
+    txn.commit().await.unwrap();
+    extent
 }
