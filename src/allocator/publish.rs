@@ -27,6 +27,8 @@ const TOGETHER: usize = 64;
 const MOST_PATIENCE: Duration = Duration::from_millis(1);
 /// Transactions in a group that are few beside those that a sleeping thread may have in hand.
 const FEW: u32 = 32;
+/// Transactions in a group that are made before anybody has many turns with the space.
+const VERY_FEW: u32 = 16;
 
 /// An extent that a transaction allocates.
 #[derive(Clone, Copy, Debug)]
@@ -199,6 +201,7 @@ impl Publisher for Shared {
     }
 
     fn writing(&self, transactions: u32) {
+        self.core.set_few(transactions <= VERY_FEW);
         if transactions <= FEW {
             self.core.pause();
         }

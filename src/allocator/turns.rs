@@ -7,7 +7,7 @@
 //! `journal/drive.rs`). `docs/ARCHITECTURE.md` has what that brings.
 
 use std::hint::spin_loop;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, LockResult, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,9 @@ use crossbeam_utils::CachePadded;
 
 /// About the time between two turns of a thread that has much to do.
 const MOMENT: Duration = Duration::from_nanos(1500);
+/// The time to wait where everybody has a few turns only, and then waits for the device: it is better to come in between two turns
+/// of the other than to let that one finish.
+const SHORT_MOMENT: Duration = Duration::from_nanos(200);
 /// Who has so many turns while another one waits has more of them.
 const MANY_TURNS: u64 = 12;
 const NAP: Duration = Duration::from_micros(50);
@@ -29,6 +32,7 @@ pub(super) struct Turns<T> {
     /// How long anybody sleeps before looking whether the other is still at it.
     nap: Duration,
     asleep: AtomicUsize,
+    has_short_moments: AtomicBool,
     pauses: Mutex<u64>,
     paused: Condvar,
 }
@@ -41,6 +45,7 @@ impl<T> Turns<T> {
             patience,
             nap: NAP,
             asleep: AtomicUsize::new(0),
+            has_short_moments: AtomicBool::new(false),
             pauses: Mutex::new(0),
             paused: Condvar::new(),
         }
@@ -74,6 +79,14 @@ impl<T> Turns<T> {
         }
     }
 
+    /// Whether few take turns.
+    pub(super) fn set_few(&self, few: bool) {
+        // The line is in the caches of all who wait.
+        if self.has_short_moments.load(Ordering::Relaxed) != few {
+            self.has_short_moments.store(few, Ordering::Relaxed);
+        }
+    }
+
     fn count_turn(&self) {
         // Only the one who has the lock comes here.
         self.turns.store(self.turns().wrapping_add(1), Ordering::Relaxed);
@@ -87,9 +100,10 @@ impl<T> Turns<T> {
     fn wait_for_a_pause(&self) {
         let (began, first) = (Instant::now(), self.turns());
         let mut turns = first;
+        let moment = if self.has_short_moments.load(Ordering::Relaxed) { SHORT_MOMENT } else { MOMENT };
         while turns.wrapping_sub(first) < MANY_TURNS {
             let since = Instant::now();
-            while since.elapsed() < MOMENT {
+            while since.elapsed() < moment {
                 spin_loop();
             }
             if turns == self.turns() || began.elapsed() >= self.patience {
@@ -121,7 +135,6 @@ impl<T> Turns<T> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test")]
     use super::*;
-    use std::sync::atomic::AtomicBool;
     use std::thread;
 
     const HOUR: Duration = Duration::from_secs(3600);
