@@ -79,7 +79,7 @@ impl<T> Turns<T> {
         }
     }
 
-    /// Whether few take turns.
+    /// Whether few transactions were in the last group: as many, presumably, are being made.
     pub(super) fn set_few(&self, few: bool) {
         // The line is in the caches of all who wait.
         if self.has_short_moments.load(Ordering::Relaxed) != few {
@@ -143,8 +143,11 @@ mod tests {
 
     #[test]
     fn one_at_a_time_has_it_and_everybody_gets_it() {
-        for patience in [Duration::ZERO, Duration::from_micros(400), HOUR] {
+        let patience = [Duration::ZERO, Duration::from_micros(400), HOUR];
+        for (patience, few) in patience.into_iter().flat_map(|patience| [(patience, false), (patience, true)])
+        {
             let turns = Turns::new(0_u64, patience);
+            turns.set_few(few);
             thread::scope(|scope| {
                 for _ in 0..4 {
                     scope.spawn(|| {

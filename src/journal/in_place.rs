@@ -74,8 +74,8 @@ impl Journal {
         SoonLocked { _waiting, superblocks: self.lock(&self.checkpointing) }
     }
 
-    /// Whether there may be commits that do not wait for a checkpoint, and are not to be held up by one. They do when the thread that
-    /// makes it would stand in for whoever has the duty to write groups.
+    /// Whether there may be commits that do not wait for a checkpoint, and are not to be held up by one. All wait when whoever has the
+    /// duty to write groups stays away: the maintenance thread, which stands in, makes this checkpoint, or may be about to wait for it.
     fn commits_go_on(&self) -> bool {
         self.publisher.get().is_some()
             && !self.checkpointing_wanted.is_any()
