@@ -25,7 +25,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use super::engine::{Journal, State, count};
 use super::maintenance::EngineThread;
 use super::outcome::{Ticket, Told};
-use super::threads::{Place, others_run};
+use super::threads::{Place, block_first, others_run};
 use crate::error::{Error, Result};
 
 /// How long a writer waits for somebody who wants a turn to take it: at most a millisecond in all.
@@ -54,29 +54,25 @@ impl Journal {
         let runtime = if self.port.may_block() { Handle::try_current().ok() } else { None };
         let is_here = |runtime: &Handle| self.place(runtime) == Place::Here;
         if let Some(runtime) = &runtime {
-            // Where other threads run tasks, a pause wakes them, which takes as long as a part of a flush. So there is none,
-            // but now and then the group is left to another thread, for this one to look at what else there is.
             let others_run = runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
             if self.expected_write() >= self.options.block_up_to || others_run && !is_here(runtime) {
                 return Duty::of(self).move_on(runtime);
             }
-            if others_run && !self.may_block_once_more(self.expected_write()) {
-                Duty::of(self).move_anywhere();
-                // It may be done before this task would look.
-                return yield_once().await;
-            }
-            if others_run {
-                if Duty::of(self).step_here(runtime) == Step::Again {
-                    // The task waits for this thread, perhaps, which is not to go on with something else first.
-                    yield_once().await;
-                }
-                return;
+            // Where other threads run tasks, a pause wakes them, which takes as long as a part of a flush. So there is none,
+            // but now and then.
+            if others_run && self.may_block_once_more(self.expected_write()) {
+                return Duty::of(self).step_in_line(runtime).await;
             }
         }
         // Others who are ready get to join the group first, or to do something else.
         self.lock(&self.state).driving = false;
         let pause = Pause(Some(self));
-        yield_once().await;
+        if runtime.as_ref().is_some_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread) {
+            // All others who are ready, and those whose sockets or timers are.
+            tokio::task::yield_now().await;
+        } else {
+            yield_once().await;
+        }
         if ticket.is_some_and(Ticket::is_told) {
             // Somebody else did it, and whoever has joined since comes here, too.
             return pause.give_up();
@@ -84,7 +80,10 @@ impl Journal {
         let Some(duty) = pause.end() else { return };
         match runtime {
             None => duty.run(),
-            Some(runtime) if is_here(&runtime) => drop(duty.step_here(&runtime)),
+            Some(runtime) if is_here(&runtime) => {
+                block_first(self.expected_write());
+                duty.step_in_line(&runtime).await;
+            }
             Some(runtime) => duty.move_on(&runtime),
         }
     }
@@ -304,6 +303,15 @@ impl Duty {
             self.move_on(runtime);
         }
         step
+    }
+
+    /// The same, for a committer that waits for it itself.
+    async fn step_in_line(self, runtime: &Handle) {
+        let others_run = runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
+        if self.step_here(runtime) == Step::Again && others_run {
+            // The task waits for this thread, perhaps, which is not to go on with something else first.
+            yield_once().await;
+        }
     }
 
     /// Writes until nobody waits, on a thread of its own, and drops `behind` then.

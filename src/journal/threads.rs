@@ -21,7 +21,8 @@ const MOST_IN_LINE_BYTES: u64 = 256 << 10;
 const MANY_JOURNALING: u32 = 64;
 
 thread_local! {
-    /// How long what this thread did in place was expected to take, since it last left something to another thread.
+    /// How long what this thread did in place was expected to take, since it last left something to another thread, or ran what
+    /// else there was.
     static BLOCKED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
@@ -39,6 +40,11 @@ pub(super) enum Place {
 /// Whether a runtime has other threads that run tasks while one of them is blocked.
 pub(super) fn others_run(runtime: &Handle) -> bool {
     runtime.runtime_flavor() == RuntimeFlavor::MultiThread && runtime.metrics().num_workers() > 1
+}
+
+/// This thread has run what else there was, and now does something itself that is expected to take so long.
+pub(super) fn block_first(expected: Duration) {
+    BLOCKED.set(expected);
 }
 
 impl Journal {
