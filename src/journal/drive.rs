@@ -54,7 +54,7 @@ impl Journal {
         let runtime = if self.port.may_block() { Handle::try_current().ok() } else { None };
         let is_here = |runtime: &Handle| self.place(runtime) == Place::Here;
         if let Some(runtime) = &runtime {
-            let others_run = runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
+            let others_run = is_multi_threaded(runtime);
             if self.expected_write() >= self.options.block_up_to || others_run && !is_here(runtime) {
                 return Duty::of(self).move_on(runtime);
             }
@@ -67,8 +67,8 @@ impl Journal {
         // Others who are ready get to join the group first, or to do something else.
         self.lock(&self.state).driving = false;
         let pause = Pause(Some(self));
-        if runtime.as_ref().is_some_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread) {
-            // All others who are ready, and those whose sockets or timers are.
+        if runtime.as_ref().is_some_and(is_multi_threaded) {
+            // All of them, and those whose sockets or timers are ready.
             tokio::task::yield_now().await;
         } else {
             yield_once().await;
@@ -212,6 +212,11 @@ impl Journal {
     }
 }
 
+/// Whether tasks of the runtime go from one thread to another.
+fn is_multi_threaded(runtime: &Handle) -> bool {
+    runtime.runtime_flavor() == RuntimeFlavor::MultiThread
+}
+
 /// Lets other tasks that are ready run once, on any executor.
 async fn yield_once() {
     let mut yielded = false;
@@ -307,8 +312,7 @@ impl Duty {
 
     /// The same, for a committer that waits for it itself.
     async fn step_in_line(self, runtime: &Handle) {
-        let others_run = runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
-        if self.step_here(runtime) == Step::Again && others_run {
+        if self.step_here(runtime) == Step::Again && is_multi_threaded(runtime) {
             // The task waits for this thread, perhaps, which is not to go on with something else first.
             yield_once().await;
         }
@@ -361,8 +365,7 @@ impl Duty {
     fn move_on(self, runtime: &Handle) {
         let Some(journal) = &self.0 else { return };
         // A runtime of one thread may not be polled again.
-        let others_run = runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
-        if !others_run || journal.place(runtime) == Place::Thread {
+        if !is_multi_threaded(runtime) || journal.place(runtime) == Place::Thread {
             self.move_to_pool(runtime);
         } else {
             journal.leave(Told::default());
