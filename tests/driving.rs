@@ -12,7 +12,7 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 use freehold::device::{Device, DeviceGeometry, ManualClock, MemoryDevice, Purpose};
-use freehold::{Allocator, FormatOptions, OpenOptions};
+use freehold::{Allocator, Extent, FormatOptions, OpenOptions};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 
@@ -282,13 +282,7 @@ fn a_lone_committer_lets_others_run() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     runtime.block_on(async {
         let (device, store) = store(150, OpenOptions::new()).await;
-        // So that nothing has to be loaded, or waited for, later.
-        let mut allocating = store.begin();
-        let mut extents = Vec::new();
-        for _ in 0..100 {
-            extents.push(allocating.alloc(4096).await.unwrap());
-        }
-        allocating.commit().await.unwrap();
+        let extents = hundred_extents(&store).await;
         until_written_here_by_a_task(&device, &store).await;
         let turns = Arc::new(AtomicU64::new(0));
         let other = {
@@ -310,7 +304,9 @@ fn a_lone_committer_lets_others_run() {
                 freeing.free(extent).await.unwrap();
                 freeing.commit().await.unwrap();
             }
-            assert_eq!(*device.writers.lock().unwrap(), [here; 100]);
+            // Rarely the maintenance thread comes in a pause.
+            let elsewhere = device.writers.lock().unwrap().iter().filter(|thread| **thread != here).count();
+            assert!(elsewhere <= 2, "{elsewhere} groups were written elsewhere");
             turns.load(Ordering::Relaxed) - before
         });
         // 150 us each, and at most a millisecond in a row.
@@ -318,6 +314,92 @@ fn a_lone_committer_lets_others_run() {
         assert!(turns >= 10, "the other task had {turns} turns while 100 groups were written");
         other.abort();
     });
+}
+
+/// Rule 18: whoever runs while a lone committer pauses may wait for that very commit, and keep the thread on which it paused.
+#[test]
+fn who_runs_in_a_pause_may_wait_for_the_commit() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    runtime.block_on(async {
+        let (device, store) = store(150, OpenOptions::new()).await;
+        let extents = hundred_extents(&store).await;
+        until_written_here_by_a_task(&device, &store).await;
+        let runs = Arc::new(AtomicBool::new(false));
+        // The other thread takes nothing over until then, and has nothing to do from then on.
+        let busy = tokio::spawn({
+            let runs = Arc::clone(&runs);
+            async move {
+                while !runs.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        });
+        let committing = tokio::spawn(async move {
+            let (sender, told) = std::sync::mpsc::channel();
+            let waiting = tokio::spawn({
+                let runs = Arc::clone(&runs);
+                async move {
+                    runs.store(true, Ordering::SeqCst);
+                    told.recv_timeout(PATIENCE / 4).is_ok()
+                }
+            });
+            for extent in &extents {
+                if !runs.load(Ordering::SeqCst) {
+                    let mut freeing = store.begin();
+                    freeing.free(extent).await.unwrap();
+                    freeing.commit().await.unwrap();
+                }
+            }
+            // The other one may be there no more.
+            let _ = sender.send(());
+            waiting.await.unwrap()
+        });
+        assert!(committing.await.unwrap(), "the commit did not end before its thread was free");
+        busy.await.unwrap();
+    });
+}
+
+/// Rule 18, in the pause of a lone committer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lone_commit_that_is_left_in_its_pause_holds_nobody_up() {
+    for keep in [false, true] {
+        let (device, store) = store(150, OpenOptions::new()).await;
+        let extents = hundred_extents(&store).await;
+        tokio::spawn(async move {
+            until_written_here(&device, &store).await;
+            for (number, extent) in extents.iter().enumerate() {
+                let next = store.stats().journal.durable_lsn + 1;
+                let mut freeing = store.begin();
+                freeing.free(extent).await.unwrap();
+                let mut committing = Box::pin(freeing.commit());
+                if committing.as_mut().now_or_never().is_some() {
+                    assert!(number < 20, "there is no pause");
+                    continue;
+                }
+                let kept = keep.then_some(committing);
+                let begun = std::time::Instant::now();
+                while store.stats().journal.durable_lsn < next {
+                    assert!(begun.elapsed() < PATIENCE, "nobody writes it");
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                assert_eq!(commit(&store).await, next + 1);
+                return drop(kept);
+            }
+        })
+        .await
+        .unwrap();
+    }
+}
+
+/// So that nothing has to be loaded, or waited for, when they are freed.
+async fn hundred_extents(store: &Allocator) -> Vec<Extent> {
+    let mut allocating = store.begin();
+    let mut extents = Vec::new();
+    for _ in 0..100 {
+        extents.push(allocating.alloc(4096).await.unwrap());
+    }
+    allocating.commit().await.unwrap();
+    extents
 }
 
 /// Commits from a task until groups are written on the thread that polls it.

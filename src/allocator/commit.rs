@@ -65,7 +65,7 @@ impl Transaction {
     pub fn commit(mut self) -> impl Future<Output = Result<Committed>> + Send + use<> {
         async move {
             self.inner.journal.check_alive()?;
-            let (ticket, must_drive) = match self.join_at_once()? {
+            let (mut ticket, must_drive) = match self.join_at_once()? {
                 Some(joined) => joined,
                 // What is rarely needed takes no room beside what is.
                 None => match Box::pin(self.join_when_ready()).await? {
@@ -74,7 +74,7 @@ impl Transaction {
                 },
             };
             if must_drive {
-                self.inner.journal.start_driving(Some(&ticket)).await;
+                self.inner.journal.start_driving(Some(&mut ticket)).await;
             }
             Ok(Committed { lsn: ticket.await? })
         }

@@ -14,7 +14,8 @@
 //! The duty is never held by a future of somebody else's that is suspended: nobody may ever poll that again, and all others
 //! would wait for it. A task or a thread that has it and does not get its turn is stood in for (`absence.rs`).
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -47,33 +48,31 @@ enum Step {
 
 impl Journal {
     /// Has the groups that are waiting written: by whoever was told that nobody does. That is done even when this future
-    /// is dropped; and when it is neither dropped nor polled again, by the next one who comes.
+    /// is dropped; and when it is neither dropped nor polled again, by the next one who comes, or by the maintenance thread.
     ///
     /// A caller whose transaction, with this ticket, was told meanwhile leaves the duty to those who still wait.
-    pub async fn start_driving(self: &Arc<Self>, ticket: Option<&Ticket>) {
+    pub async fn start_driving(self: &Arc<Self>, mut ticket: Option<&mut Ticket>) {
         let runtime = if self.port.may_block() { Handle::try_current().ok() } else { None };
         let is_here = |runtime: &Handle| self.place(runtime) == Place::Here;
         if let Some(runtime) = &runtime {
-            let others_run = is_multi_threaded(runtime);
-            if self.expected_write() >= self.options.block_up_to || others_run && !is_here(runtime) {
+            let tasks_wander = is_multi_threaded(runtime);
+            if self.expected_write() >= self.options.block_up_to || tasks_wander && !is_here(runtime) {
                 return Duty::of(self).move_on(runtime);
             }
             // Where other threads run tasks, a pause wakes them, which takes as long as a part of a flush. So there is none,
             // but now and then.
-            if others_run && self.may_block_once_more(self.expected_write()) {
+            if tasks_wander && self.may_block_once_more(self.expected_write()) {
                 return Duty::of(self).step_in_line(runtime).await;
             }
         }
         // Others who are ready get to join the group first, or to do something else.
         self.lock(&self.state).driving = false;
         let pause = Pause(Some(self));
-        if runtime.as_ref().is_some_and(is_multi_threaded) {
-            // All of them, and those whose sockets or timers are ready.
-            tokio::task::yield_now().await;
-        } else {
-            yield_once().await;
+        match (&runtime, &mut ticket) {
+            (Some(runtime), Some(ticket)) if is_multi_threaded(runtime) => yield_to_all(ticket).await,
+            _ => yield_once().await,
         }
-        if ticket.is_some_and(Ticket::is_told) {
+        if ticket.is_some_and(|ticket| ticket.is_told()) {
             // Somebody else did it, and whoever has joined since comes here, too.
             return pause.give_up();
         }
@@ -81,7 +80,9 @@ impl Journal {
         match runtime {
             None => duty.run(),
             Some(runtime) if is_here(&runtime) => {
-                block_first(self.expected_write());
+                if is_multi_threaded(&runtime) {
+                    block_first(self.expected_write());
+                }
                 duty.step_in_line(&runtime).await;
             }
             Some(runtime) => duty.move_on(&runtime),
@@ -212,7 +213,21 @@ impl Journal {
     }
 }
 
-/// Whether tasks of the runtime go from one thread to another.
+/// Lets other tasks that are ready run once, on a runtime of several threads, and has it look at sockets and timers. Whom that wakes
+/// runs at the next pause at the latest. One of them may keep this thread, which is the only one to wake this task then, and wait for
+/// the very transaction: so this task is woken, by any thread, when its transaction is told.
+async fn yield_to_all(ticket: &mut Ticket) {
+    let mut others = pin!(tokio::task::yield_now());
+    poll_fn(|context| match Pin::new(&mut *ticket).poll(context) {
+        Poll::Ready(_) => Poll::Ready(()),
+        Poll::Pending => others.as_mut().poll(context),
+    })
+    .await;
+    // Told by itself it would be woken while it runs, and the next pause would be none.
+    ticket.forget_waiter();
+}
+
+/// Whether the runtime is one whose tasks go from thread to thread.
 fn is_multi_threaded(runtime: &Handle) -> bool {
     runtime.runtime_flavor() == RuntimeFlavor::MultiThread
 }

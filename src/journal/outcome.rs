@@ -105,6 +105,14 @@ impl Ticket {
         self.outcome.result.get().is_some()
     }
 
+    /// Whoever has polled it is not woken, unless it is polled again.
+    pub(super) fn forget_waiter(&self) {
+        let mut wakers = self.outcome.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waker) = self.place.and_then(|place| wakers.get_mut(place)) {
+            waker.clone_from(Waker::noop());
+        }
+    }
+
     fn result(&self) -> Option<Result<u64>> {
         self.outcome.result.get().map(|result| result.clone().map(|()| self.lsn))
     }
