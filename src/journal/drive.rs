@@ -70,6 +70,7 @@ impl Journal {
         let pause = Pause(Some(self));
         match (&runtime, &mut ticket) {
             (Some(runtime), Some(ticket)) if is_multi_threaded(runtime) => yield_to_all(ticket).await,
+            // Who waits for data is told by a channel, which could not wake it here. The commit behind it pauses as well.
             _ => yield_once().await,
         }
         if ticket.is_some_and(|ticket| ticket.is_told()) {
@@ -213,8 +214,8 @@ impl Journal {
     }
 }
 
-/// Lets other tasks that are ready run once, on a runtime of several threads, and has it look at sockets and timers. Whom that wakes
-/// runs at the next pause at the latest. One of them may keep this thread, which is the only one to wake this task then, and wait for
+/// Lets other tasks run until none is ready, on a runtime of several threads, or until it looks at sockets and timers in any case. Whom
+/// that wakes runs at the next pause at the latest. One of them may keep this thread, which is the only one to wake this task then, and wait for
 /// the very transaction: so this task is woken, by any thread, when its transaction is told.
 async fn yield_to_all(ticket: &mut Ticket) {
     let mut others = pin!(tokio::task::yield_now());
