@@ -21,12 +21,12 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::runtime::Handle;
 
 use super::engine::{Journal, State, count};
 use super::maintenance::EngineThread;
 use super::outcome::{Ticket, Told};
-use super::threads::{Place, block_first, others_run};
+use super::threads::{Place, block_first, is_multi_threaded, others_run};
 use crate::error::{Error, Result};
 
 /// How long a writer waits for somebody who wants a turn to take it: at most a millisecond in all.
@@ -226,11 +226,6 @@ async fn yield_to_all(ticket: &mut Ticket) {
     .await;
     // Told by itself it would be woken while it runs, and the next pause would be none.
     ticket.forget_waiter();
-}
-
-/// Whether the runtime is one whose tasks go from thread to thread.
-fn is_multi_threaded(runtime: &Handle) -> bool {
-    runtime.runtime_flavor() == RuntimeFlavor::MultiThread
 }
 
 /// Lets other tasks that are ready run once, on any executor.

@@ -37,9 +37,14 @@ pub(super) enum Place {
     Thread,
 }
 
+/// Whether a runtime may have several threads that run tasks.
+pub(super) fn is_multi_threaded(runtime: &Handle) -> bool {
+    runtime.runtime_flavor() == RuntimeFlavor::MultiThread
+}
+
 /// Whether a runtime has other threads that run tasks while one of them is blocked.
 pub(super) fn others_run(runtime: &Handle) -> bool {
-    runtime.runtime_flavor() == RuntimeFlavor::MultiThread && runtime.metrics().num_workers() > 1
+    is_multi_threaded(runtime) && runtime.metrics().num_workers() > 1
 }
 
 /// This thread has run what else there was, and now does something itself that is expected to take so long.
@@ -84,7 +89,7 @@ impl Journal {
             (self.usual_bytes(transactions).max(large), journaling, transactions <= 1)
         };
         let expected = self.expected_write();
-        let others_run = runtime.runtime_flavor() == RuntimeFlavor::MultiThread;
+        let others_run = is_multi_threaded(runtime);
         if expected >= self.options.block_up_to
             || bytes.max(self.data.bytes_at_risk()) > MOST_IN_LINE_BYTES
             || journaling > MANY_JOURNALING

@@ -5,8 +5,8 @@ use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
 
 use rustix::io::Errno;
 
-/// Makes sure that no flush succeeds once it is known that something may be lost. The system tells an opened file of an error once, so of two flushes
-/// at a time only one would know; and what was lost is not dirty any more, so that no later one would miss it.
+/// Makes sure that no flush succeeds once it is known that something may be lost. The system tells an opened file of an error once, so
+/// of two flushes at a time only one would know; and what was lost is not dirty any more, so that no later one would miss it.
 #[derive(Debug, Default)]
 pub(super) struct Flushes {
     /// What went wrong first, with a flush or with a start.
