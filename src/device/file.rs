@@ -325,6 +325,10 @@ impl Device for FileDevice {
         Ok(())
     }
 
+    fn writes_into_cache(&self) -> bool {
+        !self.direct
+    }
+
     fn dedicate_to_journal(&self, ring: Range<u64>) {
         if !self.read_only && !self.direct && !self.cached_journal {
             self.journal.get_or_init(|| JournalWay::new(&self.file, self.kind, ring));

@@ -54,6 +54,7 @@ fn a_new_file_has_the_length_asked_for_and_keeps_its_bytes() {
     assert_eq!((geometry.len_bytes, geometry.sector_bytes), (LEN, 512));
     assert!(geometry.physical_block_bytes >= 4096);
     assert!(!device.is_block_device() && !device.is_direct() && !device.is_read_only() && device.may_block());
+    assert!(device.writes_into_cache());
     assert_eq!(device.path(), path);
     device.write_at(100, b"hello", Purpose::CallerDirect).unwrap();
     device.flush().unwrap();
