@@ -153,8 +153,8 @@ impl<const DIRECT: bool> Subject for Blobs<DIRECT> {
         };
         let before = self.stats();
         let turn = self.runtime.block_on(self.share(tasks, time))?;
-        let stats = before.zip(self.stats()).map(|(before, after)| Box::new([before, after]));
-        Ok(Some(Turn { stats, ..turn }))
+        let stats = before.zip(self.stats()).map(|(before, after)| [before, after]);
+        Ok(Some(Turn { stats: stats.into_iter().collect(), ..turn }))
     }
 }
 

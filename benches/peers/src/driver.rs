@@ -27,7 +27,18 @@ pub(crate) enum Load {
     Early(usize),
 }
 
-/// One turn.
+impl Load {
+    /// Parts of a turn between which the others have theirs. With few tasks most depends on where the system lets threads run, and
+    /// on what else the machine does; both change within a second.
+    pub(crate) fn parts(self) -> u32 {
+        if matches!(self, Self::Tasks(tasks) if tasks <= FEW) { PARTS } else { 1 }
+    }
+}
+
+const FEW: usize = 16;
+const PARTS: u32 = 5;
+
+/// One turn, in one or several parts.
 #[derive(Clone, Debug)]
 pub(crate) struct Turn {
     pub(crate) operations: u64,
@@ -35,15 +46,25 @@ pub(crate) struct Turn {
     pub(crate) quantiles: Quantiles,
     /// What the quantiles are of.
     pub(crate) times: Times,
-    /// Before and after.
-    pub(crate) stats: Option<Box<[AllocatorStats; 2]>>,
+    /// Before and after each part, if it is Freehold's.
+    pub(crate) stats: Vec<[AllocatorStats; 2]>,
     pub(crate) cost: Option<Cost>,
 }
 
 impl Turn {
     pub(crate) fn new(operations: u64, time: Duration, mut times: Times) -> Self {
         let quantiles = times.quantiles();
-        Self { operations, seconds: time.as_secs_f64(), quantiles, times, stats: None, cost: None }
+        Self { operations, seconds: time.as_secs_f64(), quantiles, times, stats: Vec::new(), cost: None }
+    }
+
+    /// Goes on with another part.
+    pub(crate) fn append(&mut self, mut part: Self) {
+        self.operations += part.operations;
+        self.seconds += part.seconds;
+        self.times.append(&mut part.times);
+        self.quantiles = self.times.quantiles();
+        self.stats.append(&mut part.stats);
+        self.cost = self.cost.zip(part.cost).map(|(before, more)| before.and(&more));
     }
 
     pub(crate) fn rate(&self) -> f64 {
@@ -66,10 +87,11 @@ impl Turn {
 
     /// What a counter of Freehold grew by.
     pub(crate) fn grown(&self, counter: impl Fn(&AllocatorStats) -> u64) -> f64 {
-        self.stats.as_ref().map_or(f64::NAN, |stats| {
-            let [before, after] = stats.as_ref();
-            counter(after).saturating_sub(counter(before)) as f64
-        })
+        if self.stats.is_empty() {
+            return f64::NAN;
+        }
+        let parts = self.stats.iter().map(|[before, after]| counter(after).saturating_sub(counter(before)));
+        parts.sum::<u64>() as f64
     }
 }
 
@@ -187,8 +209,8 @@ impl<C: Contender> Subject for Driver<C> {
             Load::Rush | Load::Reserve => runtime.block_on(self.alone(load, time)),
             Load::Reads(_) | Load::Early(_) => return Ok(None),
         };
-        let stats = before.zip(self.contender.stats()).map(|(before, after)| Box::new([before, after]));
-        Ok(turn?.map(|turn| Turn { stats, ..turn }))
+        let stats = before.zip(self.contender.stats()).map(|(before, after)| [before, after]);
+        Ok(turn?.map(|turn| Turn { stats: stats.into_iter().collect(), ..turn }))
     }
 }
 

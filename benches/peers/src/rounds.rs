@@ -57,6 +57,23 @@ impl Results {
     }
 }
 
+/// Turns of a round that are had in parts.
+#[derive(Default)]
+struct Parts(Vec<(Kind, Load, Turn)>);
+
+impl Parts {
+    fn add(&mut self, kind: Kind, load: Load, part: Turn) {
+        match self.0.iter_mut().find(|(other, of, _)| (*other, *of) == (kind, load)) {
+            Some((.., turn)) => turn.append(part),
+            None => self.0.push((kind, load, part)),
+        }
+    }
+
+    fn add_to(self, results: &mut Results) {
+        self.0.into_iter().for_each(|(kind, load, turn)| results.add(kind, load, turn));
+    }
+}
+
 /// Who does what, and how often.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -85,16 +102,21 @@ pub(crate) fn transactions(
     for round in 0..plan.rounds {
         eprintln!("transactions: round {} of {}", round + 1, plan.rounds);
         for &load in &plan.loads {
-            for (kind, dir, subject) in &mut subjects {
-                if matches!(load, Load::Tasks(tasks) if tasks > kind.most_tasks()) {
-                    continue;
+            let mut turns = Parts::default();
+            for _ in 0..load.parts() {
+                for (kind, dir, subject) in &mut subjects {
+                    if matches!(load, Load::Tasks(tasks) if tasks > kind.most_tasks()) {
+                        continue;
+                    }
+                    let time = plan.turn / load.parts();
+                    if let Some(part) = measured(subject.as_mut(), dir, source, load, time)? {
+                        turns.add(*kind, load, part);
+                    }
                 }
-                if let Some(turn) = measured(subject.as_mut(), dir, source, load, plan.turn)? {
-                    results.add(*kind, load, turn);
-                }
+                // Nobody is always the one who comes behind the same other one.
+                subjects.rotate_left(1);
             }
-            // Nobody is always the one who comes behind the same other one.
-            subjects.rotate_left(1);
+            turns.add_to(&mut results);
         }
     }
     Ok(results)
@@ -137,22 +159,28 @@ pub(crate) fn blobs(
     for round in 0..options.rounds {
         eprintln!("blobs: round {} of {}", round + 1, options.rounds);
         for &tasks in &tasks {
-            let load = Load::Tasks(tasks);
-            for pair in &mut pairs {
-                let [store_dir, floor_dir] = &pair.dirs;
-                let Some(turn) = measured(pair.store.as_mut(), store_dir, source, load, options.turn)? else {
-                    continue;
-                };
-                pair.floor.share = Share::of(&turn);
-                results.add(pair.kind, load, turn);
-                let mut floors = [load, Load::Early(tasks)];
-                floors.rotate_left(round % 2);
-                for load in floors {
-                    if let Some(turn) = measured(&mut pair.floor, floor_dir, source, load, options.turn)? {
-                        results.add(pair.floor_kind, load, turn);
+            let (load, mut turns) = (Load::Tasks(tasks), Parts::default());
+            let time = options.turn / load.parts();
+            for part in 0..load.parts() {
+                for pair in &mut pairs {
+                    let [store_dir, floor_dir] = &pair.dirs;
+                    let Some(turn) = measured(pair.store.as_mut(), store_dir, source, load, time)? else {
+                        continue;
+                    };
+                    pair.floor.share = Share::of(&turn);
+                    turns.add(pair.kind, load, turn);
+                    let mut floors = [load, Load::Early(tasks)];
+                    if (part % 2 == 0) == (round % 2 == 0) {
+                        floors.reverse();
+                    }
+                    for load in floors {
+                        if let Some(turn) = measured(&mut pair.floor, floor_dir, source, load, time)? {
+                            turns.add(pair.floor_kind, load, turn);
+                        }
                     }
                 }
             }
+            turns.add_to(&mut results);
         }
         // Past the page cache every read waits for the disk.
         for pair in pairs.iter_mut().filter(|pair| pair.kind == Kind::Freehold) {
@@ -176,7 +204,9 @@ pub(crate) fn blobs(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::panic, clippy::float_cmp, reason = "a test")]
     use super::*;
+    use crate::measure::Cost;
 
     #[test]
     fn turns_of_a_series_come_together() {
@@ -194,5 +224,31 @@ mod tests {
         assert!((2.95..=3.05).contains(&most), "{most}");
         assert!(results.turns(Kind::Direct, Load::Tasks(2)).is_empty());
         assert!(results.tail(Kind::Direct, Load::Rush, 500).is_nan());
+    }
+
+    #[test]
+    fn parts_are_one_turn() {
+        let (mut parts, mut results) = (Parts::default(), Results::default());
+        for (micros, seconds, flushes) in [(1, 1, 5.0), (9, 2, 1.0), (3, 1, 2.0)] {
+            for load in [Load::Tasks(1), Load::Early(1)] {
+                let mut times = Times::default();
+                times.record(Duration::from_micros(micros));
+                let mut turn = Turn::new(2, Duration::from_secs(seconds), times);
+                let device_bytes = (load == Load::Early(1)).then_some(4.0);
+                turn.cost = Some(Cost { cpu_seconds: 0.5, device_bytes, flushes: Some(flushes) });
+                parts.add(Kind::Append, load, turn);
+            }
+        }
+        parts.add_to(&mut results);
+        let turn = |load| match results.turns(Kind::Append, load) {
+            [turn] => turn,
+            turns => panic!("{turns:?}"),
+        };
+        let one = turn(Load::Tasks(1));
+        assert_eq!((one.operations, one.rate(), one.p50(), one.cpu()), (6, 1.5, 3.0, 0.25));
+        assert_eq!(one.each(|cost| cost.flushes), 8.0 / 6.0);
+        assert!(one.each(|cost| cost.device_bytes).is_nan() && one.grown(|_| 1).is_nan());
+        assert_eq!(turn(Load::Early(1)).each(|cost| cost.device_bytes), 2.0);
+        assert!(results.tail(Kind::Append, Load::Tasks(1), 999) > 8.0);
     }
 }

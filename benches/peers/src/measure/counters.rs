@@ -94,6 +94,16 @@ impl Cost {
             flushes: flushes(start).zip(flushes(end)).map(grown),
         }
     }
+
+    /// Both together.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        let sum = |of: fn(&Self) -> Option<f64>| of(self).zip(of(other)).map(|(one, another)| one + another);
+        Self {
+            cpu_seconds: self.cpu_seconds + other.cpu_seconds,
+            device_bytes: sum(|cost| cost.device_bytes),
+            flushes: sum(|cost| cost.flushes),
+        }
+    }
 }
 
 /// Makes the system write back what it has of the files in a directory.
