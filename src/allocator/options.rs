@@ -96,11 +96,13 @@ impl OpenOptions {
 
     /// Lets groups be written on threads of the runtime, by the commit itself or by a task, where the device is expected to
     /// take less than this for a group (a millisecond by default), going by the groups before. That saves committers the
-    /// way to a thread for blocking calls and back, which takes as long as a good part of a flush. Direct writes that are
-    /// expected to take less than that way are made in place, too, and up to 100 microseconds where they go into the page
-    /// cache, which takes a processor and no waiting; so are short reads of what the page cache has. What a thread does so in a row takes no longer than this in all. A call that finds another thread allocating and
-    /// freeing without a pause lets it go on for as long, too, and a millisecond at most, each time. With zero, no thread of
-    /// the runtime is ever blocked for a commit, a direct write, a read, or another thread that has more to do.
+    /// way to a thread for blocking calls and back, which takes as long as a good part of a flush. Short direct writes that
+    /// are expected to take less than that way are made in place, too, and writes into the page cache that are expected to
+    /// take less than 100 microseconds (of 128 KiB at most), for these take a processor and, as a rule, no waiting; so are
+    /// short reads of what the page cache has. What a thread does so in a row is expected to take no longer than this in
+    /// all. A call that finds another thread allocating and freeing without a pause lets it go on for as long, too, and a
+    /// millisecond at most, each time. With zero, no thread of the runtime is ever blocked for a commit, a direct write, a
+    /// read, or another thread that has more to do.
     pub fn block_up_to(mut self, time: Duration) -> Self {
         self.journal.block_up_to = time;
         self

@@ -12,7 +12,6 @@ mod lock;
 mod memory;
 mod metrics;
 mod port;
-mod recent;
 mod seekable;
 
 pub use aligned::AlignedBuf;
@@ -23,7 +22,6 @@ pub use file::{FileDevice, FileDeviceOptions};
 pub use memory::MemoryDevice;
 pub use metrics::{DeviceMetrics, Metrics};
 pub use port::Port;
-pub(crate) use recent::Recent;
 pub use seekable::{ErrorLatch, SeekableDevice, read_through, write_through};
 
 use std::fmt;
@@ -116,7 +114,7 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
 
     /// Whether a write is done when a cache in memory has it, so that it takes a processor and, as a rule, no waiting. The engine makes
     /// such writes where they are asked for even if they take longer than the way to another thread, which could do nothing
-    /// sooner; others it leaves to threads that may wait.
+    /// sooner; others it leaves to threads that may wait, and so it does for as long as writes of late did wait.
     fn writes_into_cache(&self) -> bool {
         false
     }

@@ -1,9 +1,10 @@
 //! The engine's own door to the device: context for errors, metrics, and the poison latch (rule 5).
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::{Clock, Device, DeviceGeometry, Metrics, Purpose, Recent};
+use super::{Clock, Device, DeviceGeometry, Metrics, Purpose};
 use crate::error::{Error, IoOperation, Result};
 
 /// A device together with its metrics, its clock and its poison.
@@ -16,22 +17,20 @@ pub struct Port {
     metrics: Metrics,
     poison: OnceLock<Arc<Error>>,
     read_only: bool,
-    /// What direct writes of the caller took of late, for each piece.
-    recent_direct: Recent,
-    /// The same of starting their writeback.
+    /// What short direct writes of the caller took of late.
+    recent_short: Recent,
+    /// The same of longer ones into a cache, for as many bytes as a short one has at most.
+    recent_long: Recent,
+    /// What starting the writeback of either took.
     recent_writeback: Recent,
 }
 
-/// Direct writes are measured in pieces of so many bytes, for a cache takes as long for each. What a medium takes for several says
-/// nothing of one.
-const PIECE_BYTES: u64 = 16 << 10;
-/// More in one call are not measured.
-const MOST_PIECES: u64 = 8;
-
-/// In how many pieces so many bytes are, if they are not too many.
-fn pieces(bytes: u64) -> Option<u32> {
-    u32::try_from(bytes.div_ceil(PIECE_BYTES).max(1)).ok().filter(|&pieces| u64::from(pieces) <= MOST_PIECES)
-}
+/// A direct write of more bytes than this says nothing of what a short one takes.
+const SHORT_WRITE_BYTES: usize = 16 << 10;
+/// One of more bytes than this is not expected to take anything.
+const LONG_WRITE_BYTES: usize = 128 << 10;
+/// The most that either can be the last piece of, for the medium to begin with.
+const MOST_BEHIND_WRITE: u64 = 192 << 10;
 
 impl Port {
     /// Wraps a device; with `read_only`, nothing that changes it passes.
@@ -44,7 +43,8 @@ impl Port {
             metrics: Metrics::default(),
             poison: OnceLock::new(),
             read_only,
-            recent_direct: Recent::default(),
+            recent_short: Recent::default(),
+            recent_long: Recent::default(),
             recent_writeback: Recent::default(),
         }
     }
@@ -73,7 +73,7 @@ impl Port {
         self.device.may_block()
     }
 
-    /// Whether a write takes a processor and no waiting.
+    /// Whether a write takes a processor and, as a rule, no waiting.
     #[must_use]
     pub fn writes_into_cache(&self) -> bool {
         self.device.writes_into_cache()
@@ -151,9 +151,9 @@ impl Port {
         let took = self.clock.monotonic().saturating_sub(start);
         self.metrics.count_write(data.len(), took);
         if purpose == Purpose::CallerDirect
-            && let Some(pieces) = self.pieces_of_write(data.len())
+            && let Some((recent, pieces)) = self.recent(data.len())
         {
-            self.recent_direct.note(took / pieces);
+            recent.note(took / pieces);
         }
         Ok(())
     }
@@ -164,8 +164,8 @@ impl Port {
         if self.check_writable().is_ok() {
             let start = self.clock.monotonic();
             self.device.start_writeback(offset, len);
-            if let Some(pieces) = pieces(len) {
-                self.recent_writeback.note(self.clock.monotonic().saturating_sub(start) / pieces);
+            if len <= MOST_BEHIND_WRITE {
+                self.recent_writeback.note(self.clock.monotonic().saturating_sub(start));
             }
         }
     }
@@ -176,17 +176,26 @@ impl Port {
         self.device.finish_writeback(offset, len).map_err(|e| Error::io(IoOperation::Flush, offset, len, e))
     }
 
-    /// What a direct write of so many bytes is expected to take, and the start of its writeback, when that is known.
+    /// What a direct write of so many bytes is expected to take, and the start of its writeback, when that is known: it goes into
+    /// a cache, or it does not.
     #[must_use]
     pub fn expected_direct_write(&self, bytes: usize) -> Option<Duration> {
-        let pieces = self.pieces_of_write(bytes)?;
-        let write = self.recent_direct.expected()?;
-        (write + self.recent_writeback.expected().unwrap_or_default()).checked_mul(pieces)
+        let (recent, pieces) = self.recent(bytes)?;
+        let write = recent.get()?.checked_mul(pieces)?;
+        write.checked_add(self.recent_writeback.get().unwrap_or_default())
     }
 
-    /// In how many pieces a direct write is, if what it takes follows from that.
-    fn pieces_of_write(&self, bytes: usize) -> Option<u32> {
-        pieces(bytes as u64).filter(|&pieces| pieces == 1 || self.writes_into_cache())
+    /// What says how long a direct write of so many bytes takes, and how many times that is. A cache takes as long for each piece of a long
+    /// one; a medium may take any time.
+    fn recent(&self, bytes: usize) -> Option<(&Recent, u32)> {
+        if bytes <= SHORT_WRITE_BYTES {
+            return Some((&self.recent_short, 1));
+        }
+        if bytes > LONG_WRITE_BYTES || !self.writes_into_cache() {
+            return None;
+        }
+        let pieces = u32::try_from(bytes.div_ceil(SHORT_WRITE_BYTES)).ok()?;
+        Some((&self.recent_long, pieces))
     }
 
     /// Makes every completed write durable.
@@ -208,5 +217,31 @@ impl Port {
     pub fn preallocate(&self, offset: u64, len: u64) -> Result<()> {
         self.check_writable()?;
         self.device.preallocate(offset, len).map_err(|e| Error::io(IoOperation::Preallocate, offset, len, e))
+    }
+}
+
+/// What calls took of late, in nanoseconds; for ever, before the first.
+#[derive(Debug)]
+struct Recent(AtomicU64);
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
+}
+
+impl Recent {
+    /// Takes a call into account for what is expected of the next. One that is lost between two threads changes nothing that
+    /// matters.
+    fn note(&self, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let recent = self.0.load(Ordering::Relaxed);
+        let next = if recent == u64::MAX { took } else { recent - recent / 8 + took / 8 };
+        self.0.store(next, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<Duration> {
+        let recent = self.0.load(Ordering::Relaxed);
+        (recent != u64::MAX).then(|| Duration::from_nanos(recent))
     }
 }

@@ -255,7 +255,7 @@ impl Journal {
         match written {
             Ok(mark) => {
                 let flushed_at = self.now();
-                self.recent_write.note(flushed_at.saturating_sub(sealed_at));
+                self.note_write(flushed_at.saturating_sub(sealed_at));
                 self.recent_transactions.store(group.transactions, Ordering::Relaxed);
                 self.note_encoded(group.transactions, encoded.length);
                 writer.head_position += encoded.bytes.len() as u64;

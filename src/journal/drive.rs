@@ -174,7 +174,7 @@ impl Journal {
         self.port.flush().inspect_err(|error| {
             self.port.poison(error.clone());
         })?;
-        self.recent_write.note(self.now().saturating_sub(start));
+        self.note_write(self.now().saturating_sub(start));
         self.data.flushed(mark);
         Ok(())
     }

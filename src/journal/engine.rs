@@ -22,7 +22,7 @@ use super::stages::Stages;
 use super::superblocks::SuperblockPair;
 use super::tree::ChecksumTree;
 use super::waiting::Waiting;
-use crate::device::{Port, Recent};
+use crate::device::Port;
 use crate::error::{Error, Result};
 use crate::format::{Layout, LeafAddress, StoreId};
 
@@ -155,8 +155,10 @@ pub struct Journal {
     pub(super) stages: Stages,
     pub(super) wake: Arc<Wake>,
     pub(super) epoch: AtomicU64,
-    /// What groups of late took to be written and durable.
-    pub(super) recent_write: Recent,
+    /// What a group of late took to be written and durable, in nanoseconds.
+    pub(super) recent_write: AtomicU64,
+    /// What each of the last two took.
+    pub(super) last_writes: [AtomicU64; 2],
     /// Transactions of the last group.
     pub(super) recent_transactions: AtomicU32,
     /// Transactions of late, and their encoded bytes: each group counts half as much as the one after it.

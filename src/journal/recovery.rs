@@ -32,7 +32,7 @@ use super::stages::Stages;
 use super::superblocks::SuperblockPair;
 use super::tree::ChecksumTree;
 use super::waiting::Waiting;
-use crate::device::{Port, Recent};
+use crate::device::Port;
 use crate::error::{Error, Result, Structure};
 use crate::format::{
     COUNTERS_END, ExtentsEncoder, ExtentsUpdate, FEATURE_EXTENTS, GroupHeader, Patch, Payload,
@@ -185,7 +185,8 @@ impl Journal {
             stages: Stages::default(),
             wake: Arc::default(),
             epoch: AtomicU64::new(superblock.epoch),
-            recent_write: Recent::default(),
+            recent_write: AtomicU64::new(u64::MAX),
+            last_writes: [AtomicU64::new(0), AtomicU64::new(0)],
             recent_transactions: AtomicU32::new(0),
             encoded_of_late: [AtomicU64::new(0), AtomicU64::new(0)],
             writer_wanted: Waiting::default(),

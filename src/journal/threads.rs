@@ -10,7 +10,7 @@ use super::engine::Journal;
 
 /// About what it takes until another thread runs.
 const HOP: Duration = Duration::from_micros(20);
-/// The most that a write into a cache keeps its thread for. Another one would need a processor for as long, and the way there and
+/// The most that a write into a cache is to keep its thread for. Another one would need a processor for as long, and the way there and
 /// back costs two or three times a hop on some machines.
 const LONGEST_COPY: Duration = Duration::from_micros(100);
 
@@ -57,7 +57,7 @@ pub(super) fn block_first(expected: Duration) {
 
 impl Journal {
     /// Whether so many bytes of the caller's data are best written where the caller is: when that is expected to take less
-    /// than the way to another thread, or a processor and no waiting, and other threads run what else there is.
+    /// than the way to another thread, or is work for a processor and not too much, and other threads run what else there is.
     pub fn may_write_in_place(&self, bytes: usize) -> bool {
         let Some(expected) = self.port.expected_direct_write(bytes) else { return false };
         let most = if self.port.writes_into_cache() { LONGEST_COPY } else { HOP };
@@ -118,7 +118,7 @@ impl Journal {
 
     /// What writing a group and making it durable took of late; for ever, before the first one.
     pub(super) fn expected_write(&self) -> Duration {
-        self.recent_write.expected().unwrap_or(Duration::MAX)
+        Duration::from_nanos(self.recent_write.load(Ordering::Relaxed))
     }
 
     /// Takes one group into account for how many bytes are expected of the next.
@@ -127,5 +127,21 @@ impl Journal {
             // Only the one who writes groups comes here.
             sum.store(sum.load(Ordering::Relaxed) / 2 + u64::from(more), Ordering::Relaxed);
         }
+    }
+
+    /// Takes one group into account for what is expected of the next. What counts is the middle one of the last three: a device
+    /// that stalls once is not a slow one.
+    pub(super) fn note_write(&self, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let [before, last] = &self.last_writes;
+        let mut three = [before.load(Ordering::Relaxed), last.load(Ordering::Relaxed), took];
+        before.store(three[1], Ordering::Relaxed);
+        last.store(took, Ordering::Relaxed);
+        three.sort_unstable();
+        let [_, middle, _] = three;
+        let recent = self.recent_write.load(Ordering::Relaxed);
+        let next = if recent == u64::MAX { took } else { recent - recent / 8 + middle / 8 };
+        // Only the one who writes groups comes here.
+        self.recent_write.store(next, Ordering::Relaxed);
     }
 }

@@ -13,6 +13,7 @@ use crate::contender::Kind;
 use crate::driver::{Load, Subject, Turn, measured};
 use crate::measure::{Source, Times};
 use crate::options::Options;
+use crate::workload::Random;
 
 /// All turns of one contender under one load, in order of the rounds.
 #[derive(Debug)]
@@ -98,7 +99,7 @@ pub(crate) fn transactions(
         let subject = kind.subject(runtime, &dir, plan.live)?;
         subjects.push((kind, dir, subject));
     }
-    let mut results = Results::default();
+    let (mut results, mut order) = (Results::default(), Random::new(1));
     for round in 0..plan.rounds {
         eprintln!("transactions: round {} of {}", round + 1, plan.rounds);
         for &load in &plan.loads {
@@ -114,7 +115,7 @@ pub(crate) fn transactions(
                     }
                 }
                 // Nobody is always the one who comes behind the same other one.
-                subjects.rotate_left(1);
+                order.shuffle(&mut subjects);
             }
             turns.add_to(&mut results);
         }

@@ -42,6 +42,12 @@ impl Random {
         Some(from.swap_remove(chosen))
     }
 
+    /// Puts these in any order.
+    pub(crate) fn shuffle<T>(&mut self, these: &mut Vec<T>) {
+        let mut left = std::mem::take(these);
+        these.extend(std::iter::from_fn(|| self.take(&mut left)));
+    }
+
     /// One of these.
     pub(crate) fn choose<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
         let count = u64::try_from(from.len()).ok().filter(|&count| count > 0)?;
@@ -129,6 +135,17 @@ mod tests {
         chosen.sort_unstable();
         assert_eq!(chosen, (0..100).collect::<Vec<_>>());
         assert_eq!(pool.choose().0, None);
+    }
+
+    #[test]
+    fn what_is_shuffled_is_all_there() {
+        let (mut random, mut these) = (Random::new(1), (0..100).collect::<Vec<_>>());
+        random.shuffle(&mut these);
+        let once = these.clone();
+        random.shuffle(&mut these);
+        assert_ne!(these, once);
+        these.sort_unstable();
+        assert_eq!(these, (0..100).collect::<Vec<_>>());
     }
 
     #[test]

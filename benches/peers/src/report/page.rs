@@ -14,7 +14,7 @@ With `--quick` it takes about three minutes, and says less. `--dir DIR` chooses 
 The program is in `benches/peers/`; nothing else depends on it or on what it needs.\n\
 \n\
 A figure is the median over rounds. Behind it, in brackets, is the interval that holds the true median with 95 % confidence (by the sign test, so that nothing is assumed of how the \
-figures spread). In each round everybody has a turn under each load, one after the other, so that a slow minute of the machine is in every figure; with one client and with 16 tasks in several parts, between which the others have theirs. Ratios are formed within a round. \
+figures spread). In each round everybody has a turn under each load, one after the other, so that a slow minute of the machine is in every figure; transactions and puts of one client and of 16 tasks are had in several parts, between which the others have theirs. Ratios are formed within a round. \
 p99 and p99.9 of the tables are over all transactions of all rounds.";
 
 const WORK: &str = "One transaction frees a random live extent and makes one: 70 % have 4 to 16 KiB, 25 % 32 to 128 KiB, 5 % 256 KiB to 1 MiB, in pages of 4 KiB. \

@@ -38,7 +38,10 @@ fn figures(dir: &std::path::Path) -> Figures {
 fn a_page_has_what_was_measured_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let figures = figures(dir.path());
-    assert_eq!(figures.transactions.turns(Kind::Freehold, Load::Tasks(16)).len(), 2);
+    let turns = figures.transactions.turns(Kind::Freehold, Load::Tasks(16));
+    // The counters of all parts.
+    assert_eq!(turns.iter().map(|turn| turn.stats.len()).collect::<Vec<_>>(), [5, 5]);
+    assert!(turns.iter().all(|turn| turn.grown(|stats| stats.device.flushes) >= 5.0));
     let report = page(&figures);
     let text = &report.text;
     assert!(text.contains("| one client, freehold: p50 to that of floor | at most 1.15 |"), "{text}");
