@@ -27,7 +27,7 @@ pub struct Port {
 
 /// A direct write of more bytes than this says nothing of what a short one takes.
 const SHORT_WRITE_BYTES: usize = 16 << 10;
-/// One of more bytes than this is not expected to take anything.
+/// What one of more bytes than this takes is not known.
 const LONG_WRITE_BYTES: usize = 128 << 10;
 /// The most that either can be the last piece of, for the medium to begin with.
 const MOST_BEHIND_WRITE: u64 = 192 << 10;
