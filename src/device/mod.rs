@@ -112,9 +112,12 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
         true
     }
 
-    /// Whether a write is done when a cache in memory has it, so that it takes a processor and, as a rule, no waiting. The engine makes
-    /// such writes where they are asked for even if they take longer than the way to another thread, which could do nothing
-    /// sooner; others it leaves to threads that may wait, and so it does for as long as writes of late did wait.
+    /// Whether a write is done when a cache in memory has it, so that it takes a processor and, as a rule, no waiting. Constant while the
+    /// device is open.
+    ///
+    /// On a runtime of several threads the engine makes such writes where they are asked for, if those of late took less than 100
+    /// microseconds (for as many bytes): another thread could do it no sooner. Others are made there only if they are short,
+    /// and quicker than the way to another thread.
     fn writes_into_cache(&self) -> bool {
         false
     }
