@@ -5,112 +5,21 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
-use std::io;
+mod timed;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::ThreadId;
 use std::time::Duration;
 
-use freehold::device::{Device, DeviceGeometry, ManualClock, MemoryDevice, Purpose};
+use freehold::device::MemoryDevice;
 use freehold::{Allocator, Extent, FormatOptions, OpenOptions};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 
+use timed::{Timed, store};
+
 /// Longer than anything takes.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-#[derive(Debug)]
-struct Timed {
-    device: MemoryDevice,
-    clock: Arc<ManualClock>,
-    flush_micros: AtomicU64,
-    writers: Mutex<Vec<ThreadId>>,
-    flushers: Mutex<Vec<ThreadId>>,
-    /// Whether reads need no waiting, how many were made so, and on which threads the others.
-    at_hand: AtomicBool,
-    read_at_once: AtomicU64,
-    readers: Mutex<Vec<ThreadId>>,
-    /// What a direct write takes, on which threads they are made, and whether they go into a cache.
-    direct_micros: AtomicU64,
-    direct: Mutex<Vec<ThreadId>>,
-    caches: AtomicBool,
-    /// One in eight of them takes this much longer.
-    stall_micros: AtomicU64,
-}
-
-impl Device for Timed {
-    fn geometry(&self) -> DeviceGeometry {
-        self.device.geometry()
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.readers.lock().unwrap().push(std::thread::current().id());
-        self.device.read_at(offset, buf)
-    }
-
-    fn read_at_once(&self, offset: u64, buf: &mut [u8]) -> bool {
-        let at_hand = self.at_hand.load(Ordering::Relaxed);
-        self.read_at_once.fetch_add(u64::from(at_hand), Ordering::Relaxed);
-        at_hand && self.device.read_at(offset, buf).is_ok()
-    }
-
-    fn write_at(&self, offset: u64, data: &[u8], purpose: Purpose) -> io::Result<()> {
-        if purpose == Purpose::Journal {
-            self.writers.lock().unwrap().push(std::thread::current().id());
-        }
-        if purpose == Purpose::CallerDirect {
-            let mut direct = self.direct.lock().unwrap();
-            direct.push(std::thread::current().id());
-            let stalls = direct.len().is_multiple_of(8);
-            let stall = if stalls { self.stall_micros.load(Ordering::Relaxed) } else { 0 };
-            self.clock.advance(Duration::from_micros(self.direct_micros.load(Ordering::Relaxed) + stall));
-        }
-        self.device.write_at(offset, data, purpose)
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        self.flushers.lock().unwrap().push(std::thread::current().id());
-        self.clock.advance(Duration::from_micros(self.flush_micros.load(Ordering::Relaxed)));
-        self.device.flush()
-    }
-
-    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.device.discard(offset, len)
-    }
-
-    fn preallocate(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.device.preallocate(offset, len)
-    }
-
-    fn may_block(&self) -> bool {
-        true
-    }
-
-    fn writes_into_cache(&self) -> bool {
-        self.caches.load(Ordering::Relaxed)
-    }
-}
-
-async fn store(flush_micros: u64, options: OpenOptions) -> (Arc<Timed>, Allocator) {
-    let clock = Arc::new(ManualClock::default());
-    let device = Arc::new(Timed {
-        device: MemoryDevice::zeroed(4 << 20),
-        clock: Arc::clone(&clock),
-        flush_micros: AtomicU64::new(flush_micros),
-        writers: Mutex::default(),
-        flushers: Mutex::default(),
-        at_hand: AtomicBool::new(true),
-        read_at_once: AtomicU64::new(0),
-        readers: Mutex::default(),
-        direct_micros: AtomicU64::new(5),
-        direct: Mutex::default(),
-        caches: AtomicBool::new(false),
-        stall_micros: AtomicU64::new(0),
-    });
-    FormatOptions::new().format_device(Arc::clone(&device) as _).await.unwrap();
-    let (store, _) = options.clock(clock).open_device(Arc::clone(&device) as _).await.unwrap();
-    (device, store)
-}
 
 async fn commit(store: &Allocator) -> u64 {
     let mut transaction = store.begin();
@@ -422,135 +331,4 @@ async fn hundred_extents(store: &Allocator) -> Vec<Extent> {
 async fn until_written_here_by_a_task(device: &Arc<Timed>, store: &Allocator) {
     let (device, store) = (Arc::clone(device), store.clone());
     tokio::spawn(async move { until_written_here(&device, &store).await }).await.unwrap();
-}
-
-/// How many of so many direct writes in a row are made on the thread of the task.
-async fn direct_writes_here(device: &Timed, store: &Allocator, writes: usize, bytes: usize) -> usize {
-    let mut transaction = store.begin();
-    let extent = transaction.alloc(bytes as u64).await.unwrap();
-    transaction.commit().await.unwrap();
-    device.direct.lock().unwrap().clear();
-    let (data, mut here) = (vec![7; bytes], 0);
-    for _ in 0..writes {
-        let thread = std::thread::current().id();
-        store.write_at(&extent, 0, &data).await.unwrap();
-        here += usize::from(device.direct.lock().unwrap().last() == Some(&thread));
-    }
-    here
-}
-
-/// So many writes of so many bytes.
-async fn on_a_worker(device: &Arc<Timed>, store: &Allocator, writes: usize, bytes: usize) -> usize {
-    let (device, store) = (Arc::clone(device), store.clone());
-    tokio::spawn(async move { direct_writes_here(&device, &store, writes, bytes).await }).await.unwrap()
-}
-
-/// The same where a write takes so long.
-async fn on_a_worker_at(
-    device: &Arc<Timed>,
-    store: &Allocator,
-    micros: u64,
-    writes: usize,
-    bytes: usize,
-) -> usize {
-    device.direct_micros.store(micros, Ordering::Relaxed);
-    on_a_worker(device, store, writes, bytes).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn quick_direct_writes_are_made_in_place_and_give_way_now_and_then() {
-    let (device, store) = store(150, OpenOptions::new()).await;
-    let here = on_a_worker(&device, &store, 2000, 4096).await;
-    // 200 of them are a millisecond; and what was committed before counts.
-    assert!((1900..=1995).contains(&here), "{here}");
-    let here = on_a_worker_at(&device, &store, 60, 100, 4096).await;
-    assert!(here < 5, "what is no quicker than another thread is made there: {here}");
-}
-
-/// Symptom: 16 tasks that put blobs into the page cache did three quarters of what they could, on a machine where a write took longer
-/// than the 20 microseconds that the way to another thread was thought to. Cause: the writes took a processor wherever they
-/// were made, and the way there as much again.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn direct_writes_into_a_cache_are_made_in_place_unless_they_wait() {
-    let (device, store) = store(150, OpenOptions::new()).await;
-    device.caches.store(true, Ordering::Relaxed);
-    // Sixteen of them are a millisecond.
-    let here = on_a_worker_at(&device, &store, 60, 1000, 4096).await;
-    assert!((900..=950).contains(&here), "{here}");
-    let here = on_a_worker_at(&device, &store, 150, 100, 4096).await;
-    assert!(here < 20, "a cache that is full waits for its medium: {here}");
-}
-
-/// A system that holds back who writes more than the medium can take lets most writes pass, and lets one in some wait for long.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writes_into_a_cache_of_which_some_wait_for_long_are_made_elsewhere() {
-    let (device, store) = store(150, OpenOptions::new()).await;
-    device.caches.store(true, Ordering::Relaxed);
-    device.stall_micros.store(20_000, Ordering::Relaxed);
-    let here = on_a_worker_at(&device, &store, 10, 200, 4096).await;
-    assert!(here < 8, "up to the first stall: {here}");
-}
-
-/// Where the first writes are long, and longer ones are expected to take as much more.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn long_direct_writes_are_made_in_place_only_if_they_go_into_a_cache_and_are_short_enough() {
-    let (device, store) = store(150, OpenOptions::new()).await;
-    let here = on_a_worker_at(&device, &store, 5, 100, 64 << 10).await;
-    assert_eq!(here, 0, "a medium may take any time for a long one");
-    device.caches.store(true, Ordering::Relaxed);
-    let here = on_a_worker_at(&device, &store, 60, 1000, 64 << 10).await;
-    assert!((900..=950).contains(&here), "{here}");
-    // Now 15 microseconds are expected of each piece of 16 KiB, whatever is short takes.
-    for _ in 0..8 {
-        let here = on_a_worker_at(&device, &store, 120, 1, 128 << 10).await;
-        assert_eq!(here, 0, "eight pieces take longer than anybody is kept for");
-        on_a_worker_at(&device, &store, 1, 3, 4096).await;
-    }
-    let here = on_a_worker_at(&device, &store, 1, 100, 1 << 20).await;
-    assert_eq!(here, 0, "what a long one takes is not known");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn direct_writes_are_made_elsewhere_where_nobody_else_runs() {
-    let (device, store) = store(150, OpenOptions::new()).await;
-    assert_eq!(on_a_worker(&device, &store, 50, 4096).await, 0);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn direct_writes_are_made_elsewhere_if_that_is_wanted() {
-    let (device, store) = store(150, OpenOptions::new().block_up_to(Duration::ZERO)).await;
-    assert_eq!(on_a_worker(&device, &store, 50, 4096).await, 0);
-}
-
-/// Of so many reads in a row, how many needed no waiting, and how many were made on another thread.
-async fn reads(device: &Timed, store: &Allocator, count: usize) -> (u64, usize) {
-    let mut transaction = store.begin();
-    let extent = transaction.alloc(4096).await.unwrap();
-    store.write_at(&extent, 0, &[7; 4096]).await.unwrap();
-    transaction.commit().await.unwrap();
-    device.read_at_once.store(0, Ordering::Relaxed);
-    device.readers.lock().unwrap().clear();
-    for _ in 0..count {
-        assert_eq!(store.read_at(&extent, 0, 4096).await.unwrap(), [7; 4096]);
-    }
-    let here = std::thread::current().id();
-    let readers = device.readers.lock().unwrap();
-    assert!(!readers.contains(&here), "a read that may wait is made on the thread of the task");
-    (device.read_at_once.load(Ordering::Relaxed), readers.len())
-}
-
-#[tokio::test]
-async fn what_is_at_hand_is_read_in_place_and_gives_way_now_and_then() {
-    let (device, store) = store(150, OpenOptions::new()).await;
-    let (at_once, elsewhere) = reads(&device, &store, 2000).await;
-    // Two microseconds each, and at most a millisecond in a row.
-    assert!((1900..2000).contains(&at_once) && (2..=50).contains(&elsewhere), "{at_once}, {elsewhere}");
-    device.at_hand.store(false, Ordering::Relaxed);
-    assert_eq!(reads(&device, &store, 20).await, (0, 20));
-}
-
-#[tokio::test]
-async fn nothing_is_read_in_place_if_that_is_not_wanted() {
-    let (device, store) = store(150, OpenOptions::new().block_up_to(Duration::ZERO)).await;
-    assert_eq!(reads(&device, &store, 20).await, (0, 20));
 }
